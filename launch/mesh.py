@@ -1,0 +1,75 @@
+"""The device mesh, and how arrays lie on it."""
+
+import dataclasses
+import math
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from .. import UserError
+from ..models import logical_axes
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MeshConfig:
+  """Devices along each mesh axis; exactly one may be -1, which takes the devices that remain.
+
+  Attributes:
+    data: replicas of the parameters.
+    fsdp: ways the parameters and the optimizer state are split.
+    sequence: ways the length of activations is split.
+    tensor: ways heads, MLP and vocabulary are split.
+  """
+
+  data: int = -1
+  fsdp: int = 1
+  sequence: int = 1
+  tensor: int = 1
+
+  def build(self, devices: list[jax.Device] | None = None) -> Mesh:
+    """A mesh over `devices` (default: all of them); UserError if the sizes do not multiply to their number."""
+    devices = jax.devices() if devices is None else devices
+    sizes = [getattr(self, axis) for axis in logical_axes.MESH_AXES]
+    named = ', '.join(f'{axis}={size}' for axis, size in zip(logical_axes.MESH_AXES, sizes, strict=True))
+    if sizes.count(-1) > 1 or any(size == 0 or size < -1 for size in sizes):
+      raise UserError(f'Mesh {named}: sizes are positive, and at most one is -1.')
+    known = math.prod(size for size in sizes if size != -1)
+    if len(devices) % known or (-1 not in sizes and known != len(devices)):
+      raise UserError(f'Mesh {named} does not fit {len(devices)} devices: its sizes must multiply to that number.')
+    sizes = [len(devices) // known if size == -1 else size for size in sizes]
+    # Auto: Linen's logical partitioning only gives hints, which explicit axes would refuse.
+    return jax.make_mesh(sizes, logical_axes.MESH_AXES, axis_types=(AxisType.Auto,) * len(sizes), devices=devices)
+
+
+def batch_ways(mesh: Mesh) -> int:
+  """How many ways a batch is split."""
+  return mesh.shape['data'] * mesh.shape['fsdp']
+
+
+def check_batch(mesh: Mesh, batch_size: int, microbatches: int = 1) -> None:
+  """Raises UserError unless every microbatch divides over the mesh."""
+  ways = batch_ways(mesh) * microbatches
+  if batch_size % ways:
+    raise UserError(
+      f'BATCH_SIZE={batch_size} does not divide over {batch_ways(mesh)} devices (data={mesh.shape["data"]} x '
+      f'fsdp={mesh.shape["fsdp"]}) times {microbatches} microbatches; use a multiple of {ways}.'
+    )
+
+
+def sharding(mesh: Mesh, *axes: str | None) -> NamedSharding:
+  """The sharding of an array whose dimensions carry these logical names."""
+  return NamedSharding(mesh, nn.logical_to_mesh_axes(axes, logical_axes.RULES))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def put_batch(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+  """This process's rows of a global batch, as global arrays split over data and fsdp."""
+  return {
+    name: jax.make_array_from_process_local_data(sharding(mesh, 'batch', *(None,) * (value.ndim - 1)), value)
+    for name, value in batch.items()
+  }

@@ -1,0 +1,60 @@
+"""The training state: its shapes, its place on the mesh, its first value. No TensorFlow."""
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from ..models import logical_axes
+from ..models.decoder import Decoder
+from . import mesh as mesh_lib
+
+
+class TrainState(flax.struct.PyTreeNode):
+  """What a step changes.
+
+  Attributes:
+    step: int32 scalar, updates applied; batch n (from 0) produces step n + 1.
+    params: the decoder's parameters, unboxed.
+    opt_state: optax's state.
+  """
+
+  step: jax.Array
+  params: dict
+  opt_state: optax.OptState
+
+
+def init_params(decoder: Decoder, key: jax.Array) -> dict:
+  """Fresh parameters, boxed with their logical axis names."""
+  tokens = jnp.zeros((1, 8), jnp.int32)
+  return decoder.init(key, tokens, tokens, jnp.ones_like(tokens))['params']
+
+
+def shardings(decoder: Decoder, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+  """A TrainState of NamedShardings: parameters by the table of logical axes, optimizer state like its parameters."""
+  boxed = jax.eval_shape(lambda: init_params(decoder, jax.random.key(0)))
+  params = nn.logical_to_mesh_sharding(nn.get_partition_spec(boxed), mesh, logical_axes.RULES)
+  shapes = nn.unbox(boxed)
+  opt_state = jax.eval_shape(optimizer.init, shapes)
+  whole = mesh_lib.replicated(mesh)
+
+  def place(leaf, shape, sharding):
+    # Factored moments (Adafactor) have other shapes than their parameter: they are small, so every device holds them.
+    return sharding if leaf.shape == shape.shape else whole
+
+  placed = optax.tree_map_params(
+    optimizer, place, opt_state, shapes, params, transform_non_params=lambda _: whole
+  )
+  return TrainState(step=whole, params=params, opt_state=placed)
+
+
+def create(decoder: Decoder, optimizer: optax.GradientTransformation, mesh: Mesh, seed: int) -> TrainState:
+  """A fresh state, made in place on the mesh; the same values for every mesh."""
+
+  def init() -> TrainState:
+    params = nn.unbox(init_params(decoder, jax.random.fold_in(jax.random.key(seed), 0)))
+    return TrainState(step=jnp.zeros((), jnp.int32), params=params, opt_state=optimizer.init(params))
+
+  return jax.jit(init, out_shardings=shardings(decoder, optimizer, mesh))()

@@ -1,0 +1,46 @@
+"""Attention inside segments, for every objective's rule.
+
+Masks are made here, on the device, from rank-2 integers; the rule is that of the package's attention specification:
+token i may see token j iff both are in the same non-zero segment and
+`i == j or (table[group_i][group_j] and (not ordered or level_j <= level_i))`.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def visible(
+  segment_ids_BxL: jax.Array,
+  ordered: bool | jax.Array,
+  levels_BxL: jax.Array | None = None,
+  groups_BxL: jax.Array | None = None,
+  table: tuple[tuple[bool, ...], ...] | None = None,
+) -> jax.Array:
+  """Who may see whom: bool [B, L, L], query by key.
+
+  Args:
+    segment_ids_BxL: int32, 0 = padding.
+    ordered: whether a token sees only its own and lower levels; a traced bool where layers differ.
+    levels_BxL: int32; None takes the position in the row.
+    groups_BxL: int32 indices into `table`; needed iff `table` is given.
+    table: static, which query group may see which key group.
+  """
+  length = segment_ids_BxL.shape[1]
+  same = (segment_ids_BxL[:, :, None] == segment_ids_BxL[:, None, :]) & (segment_ids_BxL > 0)[:, :, None]
+  if levels_BxL is None:
+    index = jnp.arange(length)
+    lower = (index[None, :] <= index[:, None])[None]
+  else:
+    lower = levels_BxL[:, None, :] <= levels_BxL[:, :, None]
+  seen = lower | jnp.logical_not(ordered)
+  if table is not None:
+    if groups_BxL is None:
+      raise ValueError('an attention table needs decoder_groups in the batch')
+    allowed = jnp.asarray(table)
+    seen &= allowed[groups_BxL[:, :, None], groups_BxL[:, None, :]]
+  return same & (seen | jnp.eye(length, dtype=bool)[None])
+
+
+def attend(q_BxLxHxE: jax.Array, k_BxLxKxE: jax.Array, v_BxLxKxE: jax.Array, visible_BxLxL: jax.Array) -> jax.Array:
+  """Scaled dot-product attention with grouped queries; softmax in float32. Returns [B, L, H, E] in q's dtype."""
+  return jax.nn.dot_product_attention(q_BxLxHxE, k_BxLxKxE, v_BxLxKxE, mask=visible_BxLxL[:, None], implementation='xla')

@@ -1,0 +1,86 @@
+"""The decoder's configuration, which is also the legend of its dimensions."""
+
+import dataclasses
+from typing import Literal
+
+from .. import UserError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DecoderConfig:
+  """A Llama-like decoder (arXiv 2302.13971): RMSNorm, rotary positions, gated MLP, grouped-query heads.
+
+  Attributes:
+    vocab_size: rows of the embedding table (V). None takes the vocabulary's size, rounded up to a multiple of 128.
+    embed_dim: width of the residual stream (D).
+    num_layers: blocks.
+    num_heads: query heads (H).
+    num_kv_heads: key and value heads (K); must divide num_heads.
+    head_dim: width of a head (E); even, for rotary positions.
+    mlp_dim: width of the gated MLP (F).
+    tied_embeddings: whether the output head is the embedding table.
+    rope_theta: base of the rotary frequencies; 10,000 as in RoFormer (arXiv 2104.09864).
+    norm_epsilon: RMSNorm's epsilon; 1e-5 as in Llama.
+    dtype: of activations and matrix products ('float32' or 'bfloat16'); softmax, norms and losses are float32.
+    param_dtype: of the parameters.
+    remat: what the backward pass recomputes: 'none' keeps all activations, 'dots' keeps products with weights, 'full' keeps
+      only each block's input.
+    scan_unroll: how many layers one step of the layer scan holds; num_layers unrolls it, which is faster on CPU.
+    loss_chunk: scored positions of a row whose logits are alive at a time; divides the memory of [B, N, V].
+  """
+
+  vocab_size: int | None = None
+  embed_dim: int = 128
+  num_layers: int = 4
+  num_heads: int = 4
+  num_kv_heads: int = 4
+  head_dim: int = 32
+  mlp_dim: int = 384
+  tied_embeddings: bool = True
+  rope_theta: float = 10_000.0
+  norm_epsilon: float = 1e-5
+  dtype: Literal['float32', 'bfloat16'] = 'float32'
+  param_dtype: Literal['float32', 'bfloat16'] = 'float32'
+  remat: Literal['none', 'dots', 'full'] = 'none'
+  scan_unroll: int = 1
+  loss_chunk: int = 128
+
+  def __post_init__(self) -> None:
+    if self.num_heads % self.num_kv_heads:
+      raise UserError(f'num_kv_heads={self.num_kv_heads} does not divide num_heads={self.num_heads}.')
+    if self.head_dim % 2:
+      raise UserError(f'head_dim={self.head_dim} is odd; rotary positions turn pairs.')
+    for name, allowed in {
+      'dtype': ('float32', 'bfloat16'),
+      'param_dtype': ('float32', 'bfloat16'),
+      'remat': ('none', 'dots', 'full'),
+    }.items():
+      if getattr(self, name) not in allowed:
+        raise UserError(f'DecoderConfig.{name} is {getattr(self, name)!r}; choose one of {", ".join(allowed)}.')
+
+  def with_vocabulary(self, vocabulary_size: int) -> 'DecoderConfig':
+    """This configuration with room for `vocabulary_size` ids; UserError if vocab_size is set and too small."""
+    if self.vocab_size is None:
+      return dataclasses.replace(self, vocab_size=-(-vocabulary_size // 128) * 128)
+    if self.vocab_size < vocabulary_size:
+      raise UserError(f'DecoderConfig.vocab_size={self.vocab_size} is below the vocabulary of {vocabulary_size} ids.')
+    return self
+
+  @property
+  def block_params(self) -> int:
+    """Parameters of all blocks, without embeddings, norms and head."""
+    attention = self.embed_dim * self.head_dim * (2 * self.num_heads + 2 * self.num_kv_heads)
+    return self.num_layers * (attention + 3 * self.embed_dim * self.mlp_dim)
+
+  def train_flops(self, positions: int, scored: int, length: int, causal: bool) -> float:
+    """Model FLOPs of one training step over one row: forward and backward, 6 a parameter and position.
+
+    Args:
+      positions: positions the blocks process.
+      scored: positions the output head processes.
+      length: positions a token may attend over; causal attention counts half (MaxText's convention).
+      causal: whether attention is causal.
+    """
+    attention = 12 * self.num_layers * self.num_heads * self.head_dim * length * positions * (0.5 if causal else 1.0)
+    head = 6 * self.embed_dim * (self.vocab_size or 0) * scored
+    return 6.0 * self.block_params * positions + attention + head

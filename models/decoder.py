@@ -1,0 +1,74 @@
+"""The decoder: embedding, scanned blocks, final norm. The output head is applied by `head`, in chunks."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from . import attention, layers
+from .config import DecoderConfig
+
+_REMAT = {
+  'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+  'full': jax.checkpoint_policies.nothing_saveable,
+}
+
+
+class Decoder(nn.Module):
+  """Token ids to hidden states."""
+
+  config: DecoderConfig
+
+  @nn.compact
+  def __call__(
+    self,
+    tokens_BxL: jax.Array,
+    positions_BxL: jax.Array,
+    segment_ids_BxL: jax.Array,
+    *,
+    ordered: bool | tuple[bool, ...] = True,
+    table: tuple[tuple[bool, ...], ...] | None = None,
+    levels_BxL: jax.Array | None = None,
+    groups_BxL: jax.Array | None = None,
+  ) -> jax.Array:
+    """Hidden states after the final norm, [B, L, D] in `config.dtype`.
+
+    Args:
+      tokens_BxL, positions_BxL, segment_ids_BxL: int32; segment 0 is padding, whose outputs mean nothing.
+      ordered, table: the static attention rule; `ordered` may differ by layer.
+      levels_BxL, groups_BxL: int32, only for rules that need them.
+    """
+    c = self.config
+    if c.vocab_size is None:
+      raise ValueError('DecoderConfig.vocab_size is not set; use with_vocabulary')
+    # A tied table is drawn at the output head's scale, 1 / sqrt(D); the blocks want inputs of unit variance.
+    embedding = layers.param(self, 'embedding', (c.vocab_size, c.embed_dim), ('vocab', 'embed'), c.embed_dim, c.param_dtype)
+    x = embedding.astype(c.dtype)[tokens_BxL] * (c.embed_dim**0.5 if c.tied_embeddings else 1.0)
+    x = nn.with_logical_constraint(x, ('batch', 'length', 'activation_embed'))
+
+    see = functools.partial(
+      attention.visible, segment_ids_BxL, levels_BxL=levels_BxL, groups_BxL=groups_BxL, table=table
+    )
+    if isinstance(ordered, bool):
+      masks, by_layer = (see(ordered),), (ordered,) * c.num_layers
+    elif len(ordered) == c.num_layers:
+      masks, by_layer = (see(True), see(False)), ordered
+    else:
+      raise ValueError(f'the attention rule has {len(ordered)} layers, the decoder has {c.num_layers}')
+
+    block = layers.Block
+    if c.remat != 'none':
+      block = nn.remat(block, policy=_REMAT[c.remat], prevent_cse=False)
+    x, _ = nn.scan(
+      block,
+      variable_axes={'params': 0},
+      split_rngs={'params': True},
+      in_axes=(0, nn.broadcast, nn.broadcast),
+      length=c.num_layers,
+      unroll=c.scan_unroll,
+      metadata_params={nn.PARTITION_NAME: 'layers'},
+    )(c, name='blocks')(x, jnp.asarray(by_layer), positions_BxL, masks)
+    if not c.tied_embeddings:
+      layers.param(self, 'output', (c.embed_dim, c.vocab_size), ('embed', 'vocab'), c.embed_dim, c.param_dtype)
+    return layers.RMSNorm(c, name='final_norm')(x)

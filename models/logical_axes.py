@@ -1,0 +1,22 @@
+"""The one table of logical axis rules: which mesh axis each named dimension is split over.
+
+Mesh axes: `data` replicates parameters, `fsdp` splits them, `tensor` splits heads, MLP and vocabulary, `sequence` splits the
+length of activations. Batches are split over data and fsdp. A rule is taken only if its mesh axis is not used by an earlier
+dimension of the same array.
+"""
+
+MESH_AXES = ('data', 'fsdp', 'sequence', 'tensor')
+
+RULES: tuple[tuple[str, str | tuple[str, ...] | None], ...] = (
+  ('batch', ('data', 'fsdp')),
+  ('length', 'sequence'),
+  ('vocab', 'tensor'),
+  ('heads', 'tensor'),
+  ('kv_heads', 'tensor'),
+  ('mlp', 'tensor'),
+  ('embed', 'fsdp'),
+  ('activation_embed', None),
+  ('gate', None),
+  ('head_dim', None),
+  ('layers', None),
+)

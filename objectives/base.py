@@ -1,0 +1,133 @@
+"""The contract of an objective. No TensorFlow here.
+
+Words used throughout
+  row        `text_length` token ids cut from the corpus: one or more segments (pieces of documents), then padding.
+  segment    one piece of a document inside a row, numbered from 1; 0 is padding. It starts with `bos`.
+  features   what the model is fed, `model_length(text_length)` positions a row, under the names of seqio's and t5x's decoder.
+  shift      1 if the output at position i is scored against the token of position i + 1, 0 if against that of position i.
+
+Features (int32 [batch, model_length] unless said)
+  decoder_input_tokens       what the model reads
+  decoder_target_tokens      what it is scored against; 0 where there is nothing to predict
+  decoder_loss_weights       float32, 0 where a position is not scored
+  decoder_segment_ids        1..n, 0 = padding
+  decoder_positions          position inside the segment, from 0
+  decoder_causal_attention   1 where attention is bidirectional (t5x's name and meaning)
+  corrupted                  1 where the input was masked, replaced, kept on purpose, or moved; for figures and `inspect`,
+                             not fed to the model
+"""
+
+import abc
+import dataclasses
+from typing import Any, ClassVar
+
+from .. import UserError
+from . import loss, scoring
+from .attention import CAUSAL, AttentionSpec
+
+Tensor = Any
+Features = dict[str, Tensor]
+
+MODEL_FEATURES = (
+  'decoder_input_tokens',
+  'decoder_target_tokens',
+  'decoder_loss_weights',
+  'decoder_segment_ids',
+  'decoder_positions',
+  'decoder_causal_attention',
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SpecialTokens:
+  """Ids that every objective shares, reserved once in every vocabulary so that checkpoints move between objectives.
+
+  Attributes:
+    pad, eos, bos: padding (always 0), end and start of a document.
+    mask: the [MASK] of BERT and MEAP.
+    end_of_span: CM3's <eoss>, InCoder's <EOM>.
+    sentinels: CM3's <mask:0>, <mask:1>, ... (16 of them, the paper's upper clamp).
+    text: (low, high), the half-open range of ordinary ids. Ids outside it are never corrupted and never drawn as a
+      random replacement.
+  """
+
+  pad: int
+  eos: int
+  bos: int
+  mask: int
+  end_of_span: int
+  sentinels: tuple[int, ...]
+  text: tuple[int, int]
+
+  def is_text(self, tokens: Tensor) -> Tensor:
+    """Whether each id is ordinary text; same shape as `tokens`, NumPy, TensorFlow or JAX."""
+    return (tokens >= self.text[0]) & (tokens < self.text[1])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Objective(abc.ABC):
+  """What is corrupted, what may be seen, what is scored.
+
+  Attributes:
+    attention: the attention rule; a shifted objective that reads its own targets refuses any layer that is not ordered.
+  """
+
+  attention: AttentionSpec = CAUSAL
+
+  shift: ClassVar[int] = 1
+  reads_targets: ClassVar[bool] = True
+  """Whether the tokens to predict also stand, clean, in the input one position further on."""
+  units: ClassVar[tuple[str, ...]] = ()
+  """The unit features of a row that `corrupt` reads, such as 'word_ids'."""
+
+  def __post_init__(self) -> None:
+    if self.shift and self.reads_targets and not self.attention.always_ordered:
+      raise UserError(
+        f'{type(self).__name__} predicts the next token and reads it too, so every layer must be causal; '
+        f'attention={self.attention} would let a position see its own target.'
+      )
+
+  @abc.abstractmethod
+  def corrupt(self, rows: Features, seeds: Tensor, special: SpecialTokens) -> Features:
+    """Rows to features, as a TensorFlow graph function.
+
+    Args:
+      rows: int32 [batch, text_length] each: 'targets' (token ids), 'segment_ids' and the features named in `units`.
+      seeds: uint32 [batch, 2] from `random.row_seeds`; all randomness comes from here.
+      special: the vocabulary's reserved ids.
+
+    Returns:
+      The features of the module docstring.
+    """
+
+  def keep(self, rows: Features, special: SpecialTokens) -> Tensor | None:
+    """Which rows hold an example, bool [batch]; None if every row does. Rows that do not are dropped and counted."""
+    del rows, special
+    return None
+
+  def model_length(self, text_length: int) -> int:
+    """Positions the model reads for a row of `text_length` tokens."""
+    return text_length
+
+  def max_supervised(self, text_length: int) -> int:
+    """An upper bound on the positions of one row whose loss weight is not 0; the output head computes no more."""
+    return self.model_length(text_length)
+
+  def check(self, text_length: int) -> None:
+    """Raises UserError if rows of `text_length` tokens are too short for this objective."""
+    if text_length < 4:
+      raise UserError(f"TASK_FEATURE_LENGTHS['targets'] is {text_length}; rows need at least 4 tokens.")
+
+  def loss(self, cross_entropy: Tensor, weights: Tensor) -> dict[str, loss.LossTerm]:
+    """Named loss terms from float32 [batch, positions] cross-entropies (nats) and weights."""
+    return loss.weighted_cross_entropy(cross_entropy, weights)
+
+  @abc.abstractmethod
+  def scorer(self, special: SpecialTokens) -> scoring.Scorer:
+    """How a model trained on this objective gives a log-probability to tokens in a gap."""
+
+
+def require_prob(name: str, value: float, low: float = 0.0, high: float = 1.0) -> None:
+  """Raises UserError unless low <= value <= high."""
+  if not low <= value <= high:
+    raise UserError(f'{name} is {value}; it must lie in [{low}, {high}].')

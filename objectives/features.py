@@ -1,0 +1,70 @@
+"""Graph functions that every objective uses to turn rows into decoder features. TensorFlow."""
+
+import tensorflow as tf
+
+
+def same_as_next(segment_ids: tf.Tensor) -> tf.Tensor:
+  """Bool [batch, length]: the next position exists and lies in the same, real segment."""
+  following = tf.pad(segment_ids[:, 1:], [[0, 0], [0, 1]])
+  return (segment_ids == following) & (segment_ids > 0)
+
+
+def shift_left(values: tf.Tensor, segment_ids: tf.Tensor) -> tf.Tensor:
+  """Each position's next value inside its segment, 0 at the segment's end; same shape and dtype as `values`."""
+  following = tf.pad(values[:, 1:], [[0, 0], [0, 1]])
+  return tf.where(same_as_next(segment_ids), following, tf.zeros_like(values))
+
+
+def starts(ids: tf.Tensor) -> tf.Tensor:
+  """Bool [batch, length]: where a run of equal ids begins."""
+  return tf.pad(ids[:, 1:] != ids[:, :-1], [[0, 0], [1, 0]], constant_values=True)
+
+
+def run_starts(ids: tf.Tensor) -> tf.Tensor:
+  """For each position, the position at which its run of equal ids begins; int32 [batch, length]."""
+  index = tf.range(tf.shape(ids)[1])[tf.newaxis]
+  return cumulative_max(tf.where(starts(ids), index, tf.zeros_like(index)))
+
+
+def cumulative_max(values: tf.Tensor) -> tf.Tensor:
+  """Running maximum along axis 1 of a non-negative int32 [batch, length], by doubling (no scan)."""
+  length = tf.shape(values)[1]
+
+  def double(step, current):
+    moved = tf.pad(current[:, : length - step], [[0, 0], [step, 0]])
+    return step * 2, tf.maximum(current, moved)
+
+  return tf.while_loop(
+    lambda step, _: step < length,
+    double,
+    (tf.constant(1), values),
+    shape_invariants=(tf.TensorShape([]), tf.TensorShape([None, None])),
+  )[1]
+
+
+def positions(segment_ids: tf.Tensor) -> tf.Tensor:
+  """Position inside the segment, from 0; 0 on padding. int32 [batch, length]."""
+  index = tf.range(tf.shape(segment_ids)[1])[tf.newaxis]
+  return tf.where(segment_ids > 0, index - run_starts(segment_ids), 0)
+
+
+def assemble(
+  inputs: tf.Tensor,
+  targets: tf.Tensor,
+  weights: tf.Tensor,
+  segment_ids: tf.Tensor,
+  corrupted: tf.Tensor,
+  *,
+  bidirectional: bool,
+) -> dict[str, tf.Tensor]:
+  """The feature dictionary of `base` from [batch, model_length] tensors; `weights` and `corrupted` may be bool."""
+  real = segment_ids > 0
+  return {
+    'decoder_input_tokens': inputs,
+    'decoder_target_tokens': tf.where(real, targets, 0),
+    'decoder_loss_weights': tf.cast(weights, tf.float32),
+    'decoder_segment_ids': segment_ids,
+    'decoder_positions': positions(segment_ids),
+    'decoder_causal_attention': tf.cast(real, tf.int32) if bidirectional else tf.zeros_like(segment_ids),
+    'corrupted': tf.cast(corrupted, tf.int32),
+  }

@@ -1,0 +1,135 @@
+"""Masked language modelling: BERT's and its relatives, in place or shifted (MNTP), by token or by unit.
+
+Sources
+  BERT (google-research/bert, create_pretraining_data.py): 15% of the tokens, count max(1, round(length * 0.15)) with the
+    length counting the special tokens, which are never chosen; 80% [MASK], 10% random, 10% kept, drawn per token;
+    whole-word masking takes whole words in random order and skips a word that would exceed the count.
+  Wettig et al. (2202.08005): [MASK] only, at any rate (`mask_prob=1`, `random_prob=0`).
+  Should We Still Pretrain Encoders with MLM? (2507.00994): one decoder stack, full attention, Bernoulli selection.
+  LLM2Vec's MNTP (2404.05961): full attention, token i predicted from the output at i - 1 (`shifted=True`); the first token of a
+    segment has no such output and is never masked.
+"""
+
+import dataclasses
+from typing import ClassVar, Literal
+
+import tensorflow as tf
+
+from .. import UserError
+from . import base, features, random, scoring, units
+from .attention import BIDIRECTIONAL, AttentionSpec
+
+_SELECT, _ACTION, _RANDOM_TOKEN = 0, 1, 2  # random streams
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MaskedLM(base.Objective):
+  """Predict chosen tokens from both sides; loss on the chosen positions only, whatever their replacement.
+
+  Attributes:
+    rate: share of a row's tokens that is chosen. 0.15 is BERT's.
+    mask_prob, random_prob: what a chosen token becomes: [MASK], a uniformly random ordinary token, or itself (the rest).
+      0.8 and 0.1 are BERT's.
+    unit: what is chosen together: 'token', 'word' (whole-word masking), 'collocation' or 'salient'.
+    draw: whether [MASK] / random / kept is drawn per 'token' (BERT, also for whole words) or once per 'unit' (PMI-masking,
+      SpanBERT).
+    selection: 'exact' chooses round(rate * length) tokens of a row; 'bernoulli' chooses each unit independently.
+    shifted: False scores the token in place; True is MNTP, which reads it from the output one position before.
+  """
+
+  attention: AttentionSpec = BIDIRECTIONAL
+  rate: float = 0.15
+  mask_prob: float = 0.8
+  random_prob: float = 0.1
+  unit: Literal['token', 'word', 'collocation', 'salient'] = 'token'
+  draw: Literal['token', 'unit'] = 'token'
+  selection: Literal['exact', 'bernoulli'] = 'exact'
+  shifted: bool = False
+
+  reads_targets: ClassVar[bool] = False
+
+  def __post_init__(self):
+    super().__post_init__()
+    name = type(self).__name__
+    base.require_prob(f'{name}.rate', self.rate)
+    base.require_prob(f'{name}.mask_prob', self.mask_prob)
+    base.require_prob(f'{name}.random_prob', self.random_prob, high=1.0 - self.mask_prob + 1e-9)
+    choices = {
+      'unit': ('token', 'word', 'collocation', 'salient'),
+      'draw': ('token', 'unit'),
+      'selection': ('exact', 'bernoulli'),
+    }
+    for field, allowed in choices.items():
+      if getattr(self, field) not in allowed:
+        raise UserError(f'{name}.{field} is {getattr(self, field)!r}; choose one of {", ".join(allowed)}.')
+
+  @property
+  def shift(self) -> int:
+    return int(self.shifted)
+
+  @property
+  def units(self) -> tuple[str, ...]:
+    return () if self.unit == 'token' else (f'{self.unit}_ids',)
+
+  def candidates(self, rows: base.Features, special: base.SpecialTokens) -> tf.Tensor:
+    """Tokens that may be chosen: ordinary text, and in the shifted form not the first of a segment."""
+    segments = rows['segment_ids']
+    able = special.is_text(rows['targets']) & (segments > 0)
+    return able & ~features.starts(segments) if self.shifted else able
+
+  def unit_starts(self, rows: base.Features, candidates: tf.Tensor) -> tf.Tensor:
+    """Position of each token's unit, -1 where the token may not be chosen; int32 [batch, length]."""
+    if self.unit == 'token':
+      index = tf.range(tf.shape(candidates)[1])[tf.newaxis]
+      return tf.where(candidates, index, -1)
+    return units.unit_starts(rows[f'{self.unit}_ids'], rows['segment_ids'], candidates)
+
+  def select(self, rows: base.Features, seeds: tf.Tensor, starts: tf.Tensor) -> tf.Tensor:
+    """The chosen positions, bool [batch, length], from the units' start positions."""
+    if self.selection == 'bernoulli':
+      chance = random.uniform(seeds, _SELECT, tf.shape(starts)[1])
+      return (starts >= 0) & (tf.gather(chance, tf.maximum(starts, 0), batch_dims=1) < self.rate)
+    length = tf.reduce_sum(tf.cast(rows['segment_ids'] > 0, tf.float64), axis=1)
+    budget = tf.cast(tf.round(length * self.rate), tf.int32)
+    budget = tf.maximum(budget, 1 if self.rate > 0 else 0)
+    if self.unit == 'token':
+      return units.select_positions(seeds, _SELECT, starts >= 0, budget)
+    return units.select_units(seeds, _SELECT, starts, budget)
+
+  def replace(
+    self, tokens: tf.Tensor, chosen: tf.Tensor, starts: tf.Tensor, seeds: tf.Tensor, special: base.SpecialTokens
+  ) -> tf.Tensor:
+    """Inputs: `tokens` with the chosen ones masked, randomised or kept; int32 [batch, length]."""
+    length = tf.shape(tokens)[1]
+    action = random.uniform(seeds, _ACTION, length)
+    if self.draw == 'unit':
+      action = tf.gather(action, tf.maximum(starts, 0), batch_dims=1)
+    other = random.integers(seeds, _RANDOM_TOKEN, length, *special.text)
+    inputs = tf.where(chosen & (action < self.mask_prob), special.mask, tokens)
+    randomised = (action >= self.mask_prob) & (action < self.mask_prob + self.random_prob)
+    return tf.where(chosen & randomised, other, inputs)
+
+  def corrupt(self, rows, seeds, special):
+    tokens, segments = rows['targets'], rows['segment_ids']
+    starts = self.unit_starts(rows, self.candidates(rows, special))
+    chosen = self.select(rows, seeds, starts)
+    targets, weights = tokens, chosen
+    if self.shifted:
+      targets = features.shift_left(tokens, segments)
+      weights = features.shift_left(tf.cast(chosen, tf.int32), segments) > 0
+    return features.assemble(
+      inputs=self.replace(tokens, chosen, starts, seeds, special),
+      targets=targets,
+      weights=weights,
+      segment_ids=segments,
+      corrupted=chosen,
+      bidirectional=not self.attention.always_ordered,
+    )
+
+  def max_supervised(self, text_length):
+    if self.selection == 'bernoulli':
+      return text_length
+    return min(text_length, max(1, round(text_length * self.rate)))
+
+  def scorer(self, special):
+    return scoring.PseudoLikelihood(mask=special.mask, shifted=self.shifted)

@@ -1,0 +1,70 @@
+"""Salient-span masking: predict names and dates (REALM, arXiv 2002.08909 section 3.4; language/realm/featurization.py).
+
+One span is chosen uniformly among the salient spans of each passage; all its tokens become [MASK] (no 80/10/10) and only
+they are scored. A passage is one segment of a row. Spans cut by a row's edge are no spans, spans of more than 10 tokens are
+left alone (REALM's launcher), and rows without a span are dropped. The retriever is not part of this objective.
+"""
+
+import dataclasses
+from typing import Literal
+
+import tensorflow as tf
+
+from . import base, masked_lm, units
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SalientSpan(masked_lm.MaskedLM):
+  """Masked language modelling over salient spans.
+
+  Attributes:
+    budget: None masks one span a passage, as REALM; a share such as 0.15 fills that share of the row's tokens with whole spans in
+      random order (as far as the row has spans), which is another objective and named so in gin. `rate` is not used.
+    max_span_tokens: longer spans are never chosen; 10 in REALM's launcher.
+  """
+
+  unit: Literal['token', 'word', 'collocation', 'salient'] = 'salient'
+  draw: Literal['token', 'unit'] = 'unit'
+  mask_prob: float = 1.0
+  random_prob: float = 0.0
+  budget: float | None = None
+  max_span_tokens: int = 10
+
+  def __post_init__(self):
+    super().__post_init__()
+    if self.budget is not None:
+      base.require_prob('SalientSpan.budget', self.budget)
+
+  def unit_starts(self, rows, candidates):
+    starts = super().unit_starts(rows, candidates)
+    index = tf.range(tf.shape(starts)[1])[tf.newaxis]
+    # Longest reach of each span, scattered to its start: spans longer than the limit are no candidates.
+    too_long = tf.cast((starts >= 0) & (index - starts >= self.max_span_tokens), tf.int32)
+    batch, length = tf.unstack(tf.shape(starts))
+    flat = tf.reshape(tf.maximum(starts, 0) + length * tf.range(batch)[:, tf.newaxis], [-1])
+    long = tf.reshape(tf.math.unsorted_segment_max(tf.reshape(too_long, [-1]), flat, batch * length), [batch, length])
+    return tf.where(tf.gather(long, tf.maximum(starts, 0), batch_dims=1) > 0, -1, starts)
+
+  def select(self, rows, seeds, starts):
+    if self.budget is not None:
+      length = tf.reduce_sum(tf.cast(rows['segment_ids'] > 0, tf.float64), axis=1)
+      return units.select_units(seeds, 0, starts, tf.cast(tf.round(length * self.budget), tf.int32))
+    chosen = units.one_unit_per_segment(seeds, 0, starts, rows['segment_ids'])
+    # A row of many tiny passages may choose more than the head computes: its later passages wait for another epoch.
+    spent = tf.cumsum(tf.cast(chosen, tf.int32), axis=1)
+    return chosen & (self._at_segment_end(spent, rows['segment_ids']) <= self.max_supervised(starts.shape[1]))
+
+  def _at_segment_end(self, spent: tf.Tensor, segment_ids: tf.Tensor) -> tf.Tensor:
+    """The largest value of `spent` in each position's segment; int32 [batch, length]."""
+    batch, length = tf.unstack(tf.shape(spent))
+    flat = tf.reshape(segment_ids + (length + 1) * tf.range(batch)[:, tf.newaxis], [-1])
+    total = tf.math.unsorted_segment_max(tf.reshape(spent, [-1]), flat, batch * (length + 1))
+    return tf.reshape(tf.gather(total, flat), [batch, length])
+
+  def keep(self, rows, special):
+    return tf.reduce_any(self.unit_starts(rows, self.candidates(rows, special)) >= 0, axis=1)
+
+  def max_supervised(self, text_length):
+    if self.budget is not None:
+      return min(text_length, max(1, round(text_length * self.budget)))
+    return min(text_length, max(text_length // 4, self.max_span_tokens))

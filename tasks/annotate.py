@@ -1,0 +1,65 @@
+"""Documents to token ids with their units, found once: words, collocations and salient spans.
+
+Features of a document, int32 [tokens] each, `bos` and `eos` included (their units are 0)
+  targets          token ids
+  word_ids         1 + the index of the word that the token's first visible character lies in, 0 for line ends
+  collocation_ids  1 + the index of the first word of the token's collocation, or of its word
+  salient_ids      1 + the index of the salient span that holds all of the token, else 0
+"""
+
+import dataclasses
+
+import numpy as np
+import seqio
+
+from . import salience, words
+from .lexicon import Segmenter
+from .vocabularies import Encoder
+
+UNIT_FEATURES = ('word_ids', 'collocation_ids', 'salient_ids')
+FEATURES = ('targets', *UNIT_FEATURES)
+
+
+@dataclasses.dataclass(frozen=True)
+class Annotator:
+  """Turns documents into features.
+
+  Attributes:
+    vocabulary: any seqio vocabulary with reserved ids that keeps the text as it is.
+    segmenter: finds collocations.
+    tagger: finds salient spans.
+  """
+
+  vocabulary: seqio.Vocabulary
+  segmenter: Segmenter
+  tagger: salience.SpanTagger
+
+  def annotate(self, documents: list[tuple[str, str]]) -> list[dict[str, np.ndarray]]:
+    """Features of (id, text) pairs, in order."""
+    encoder = Encoder(self.vocabulary)
+    rows = encoder.encode([text for _, text in documents])
+    return [self._one(encoder, ids, identity, text) for ids, (identity, text) in zip(rows, documents, strict=True)]
+
+  def _one(self, encoder: Encoder, ids: np.ndarray, identity: str, text: str) -> dict[str, np.ndarray]:
+    begins, ends = encoder.offsets(ids, text)
+    document = words.split(text)
+    word_of = words.owner_of_characters(document.begins, document.ends, len(text))
+    # A token of spaces alone may begin behind the last character.
+    word = word_of[np.minimum(begins, max(0, len(text) - 1))] if len(text) else np.zeros(0, np.int64)
+    collocation = np.append(self.segmenter.units(document, identity), 0)[word]  # word -1 reads the appended 0
+    spans = self.tagger.tag(text, document)
+    edges = np.array([(span.start, span.end) for span in spans], np.int64).reshape(-1, 2)
+    span_of = words.owner_of_characters(edges[:, 0], edges[:, 1], len(text))
+    span = span_of[np.minimum(begins, max(0, len(text) - 1))]
+    whole = (span >= 0) & (ends <= np.append(edges[:, 1], 0)[span]) & (ends > begins)
+    line_end = np.append([w == '\n' for w in document.texts], True)[word].astype(bool)
+    special = encoder.special
+    features = {
+      'targets': (ids, special.bos, special.eos),
+      'word_ids': (np.where(line_end, 0, word + 1), 0, 0),
+      'collocation_ids': (np.where(line_end, 0, collocation), 0, 0),
+      'salient_ids': (np.where(whole, span + 1, 0), 0, 0),
+    }
+    return {
+      name: np.concatenate([[first], value, [last]]).astype(np.int32) for name, (value, first, last) in features.items()
+    }

@@ -1,0 +1,135 @@
+"""Where text comes from. A corpus yields documents; everything after it is the same for all corpora.
+
+A document is a dictionary with 'id' (unique in the corpus), 'text', and what is known of its 'title', 'license' and 'source'.
+"""
+
+import dataclasses
+import glob
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from typing import Protocol
+
+from .. import UserError
+
+Document = dict[str, str]
+
+
+class Corpus(Protocol):
+  """A source of documents, in a fixed order."""
+
+  def fingerprint(self) -> str:
+    """A string that changes when the documents do; cheap, reads no text."""
+
+  def documents(self) -> Iterator[Document]:
+    """All documents; raises UserError if there is nothing to read."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LocalText:
+  """Text files on this machine.
+
+  Attributes:
+    pattern: a glob. A '.jsonl' or '.json' file has one JSON object a line; any other file is one document, or several where
+      `separator` is given.
+    text_field: the field of a JSON line that holds the text.
+    separator: splits a plain text file into documents, for example '\\n\\n\\n'; None keeps the file whole.
+  """
+
+  pattern: str
+  text_field: str = 'text'
+  separator: str | None = None
+
+  def _paths(self) -> list[str]:
+    paths = sorted(path for path in glob.glob(os.path.expanduser(self.pattern), recursive=True) if os.path.isfile(path))
+    if not paths:
+      raise UserError(f'No file matches LocalText.pattern={self.pattern!r}.')
+    return paths
+
+  def fingerprint(self) -> str:
+    stats = [(path, os.stat(path)) for path in self._paths()]
+    return repr([self.text_field, self.separator, [(path, s.st_size, s.st_mtime_ns) for path, s in stats]])
+
+  def documents(self) -> Iterator[Document]:
+    found = False
+    for path in self._paths():
+      read = self._json_lines if path.endswith(('.jsonl', '.json')) else self._plain
+      for identity, text in read(path):
+        if text.strip():
+          found = True
+          yield {'id': identity, 'text': text, 'source': path}
+    if not found:
+      raise UserError(f'The corpus is empty: no file of LocalText.pattern={self.pattern!r} holds any text.')
+
+  def _plain(self, path: str) -> Iterator[tuple[str, str]]:
+    text = decode(open(path, 'rb').read(), path)
+    parts = text.split(self.separator) if self.separator else [text]
+    for number, part in enumerate(parts):
+      yield f'{path}:{number}', part
+
+  def _json_lines(self, path: str) -> Iterator[tuple[str, str]]:
+    with open(path, 'rb') as lines:
+      for number, line in enumerate(lines, 1):
+        if not line.strip():
+          continue
+        text = decode(line, f'{path} line {number}')
+        try:
+          record = json.loads(text)
+          value = record[self.text_field]
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+          raise UserError(
+            f'{path} line {number} is not a JSON object with a {self.text_field!r} field ({error}); '
+            'set LocalText.text_field or mend the line.'
+          ) from error
+        yield str(record.get('id', f'{path}:{number}')), str(value)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TfdsText:
+  """Any TensorFlow Datasets dataset with a text feature, such as 'c4/en:3.1.0' or 'wikipedia/20230601.en'.
+
+  Attributes:
+    name: the dataset's name in TFDS.
+    split: which split to read; ours are made from it by document.
+    text_field: the feature that holds the text.
+    data_dir: where TFDS keeps prepared datasets; None is its own default.
+  """
+
+  name: str
+  split: str = 'train'
+  text_field: str = 'text'
+  data_dir: str | None = None
+
+  def fingerprint(self) -> str:
+    return repr((self.name, self.split, self.text_field))
+
+  def documents(self) -> Iterator[Document]:
+    import tensorflow_datasets as tfds
+
+    try:
+      dataset = tfds.load(self.name, split=self.split, data_dir=self.data_dir, shuffle_files=False)
+    except Exception as error:  # TFDS raises many kinds: an unknown name, no network, a missing split
+      reason = str(error).strip().split('\n')[0]
+      raise UserError(f'TFDS cannot give {self.name!r} split {self.split!r}: {reason}') from error
+    if self.text_field not in dataset.element_spec:
+      raise UserError(f'{self.name} has no feature {self.text_field!r}; it has {", ".join(dataset.element_spec)}.')
+    for number, record in enumerate(dataset.as_numpy_iterator()):
+      yield {'id': f'{self.name}:{number}', 'text': decode(record[self.text_field], self.name), 'source': self.name}
+
+
+def decode(data: bytes, name: str) -> str:
+  """UTF-8 text; UserError naming `name` if the bytes are not text."""
+  try:
+    text = data.decode('utf-8')
+  except UnicodeDecodeError as error:
+    raise UserError(f'{name} is not UTF-8 text (byte {error.start}); convert it or leave it out.') from error
+  control = sum(text.count(chr(code)) for code in (0, 1, 2, 3, 4, 5, 6, 7, 8, 14, 15, 16, 127))
+  if control > 0.01 * max(1, len(text)):
+    raise UserError(f'{name} looks like binary data, not text ({control} control characters); leave it out.')
+  return text
+
+
+def is_validation(identity: str, one_in: int) -> bool:
+  """Whether a document belongs to the validation split: one in `one_in`, by a hash of its id alone."""
+  return int(hashlib.sha1(identity.encode()).hexdigest(), 16) % one_in == 0

@@ -1,0 +1,218 @@
+"""A corpus becomes a registered seqio Task: vocabulary, units and cache are made once and kept under a data directory.
+
+    <data_dir>/<name>-<fingerprint>/
+      vocabulary.model     SentencePiece (or none, for bytes)
+      lexicon.tsv          collocations with their counts and PMI
+      gazetteer.json       words that are no names at the start of a sentence
+      LICENSES.json        how many documents under each licence, and their sources
+      unigram.npy          int64 [vocabulary], how often training documents use each id
+      summary.json         sizes and times
+      cache/<name>/        seqio's cache of the documents: token, word, collocation and salient ids
+
+The folder is built beside its place and moved there when it is whole; a change of corpus or settings changes the fingerprint.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import seqio
+import tensorflow as tf
+import tqdm
+
+from .. import UserError
+from . import annotate, cache, corpora, salience, vocabularies, words
+from .lexicon import Lexicon, Segmenter
+from .lexicon import build as build_lexicon
+
+_VERSION = 1  # of what is made here; part of the fingerprint
+_BATCH = 256  # documents annotated at a time
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TextTask:
+  """A corpus with its vocabulary and units.
+
+  Attributes:
+    name: the seqio task's name.
+    corpus: where the documents come from.
+    data_dir: where what is made is kept.
+    vocabulary_size: ids of the SentencePiece vocabulary; None takes bytes.
+    validation_one_in: one document in this many is held out, chosen by a hash of its id.
+    min_count: n-grams seen this often or less are no collocations; 10 in the paper.
+    coverage: share of the words that collocations should cover; about half in the paper.
+  """
+
+  name: str
+  corpus: corpora.Corpus
+  data_dir: str
+  vocabulary_size: int | None = 8192
+  validation_one_in: int = 20
+  min_count: int = 10
+  coverage: float = 0.5
+
+  def folder(self) -> str:
+    """Where everything made from this corpus under these settings lies."""
+    settings = (_VERSION, self.vocabulary_size, self.validation_one_in, self.min_count, self.coverage)
+    digest = hashlib.sha1(repr((settings, self.corpus.fingerprint())).encode()).hexdigest()[:10]
+    return os.path.join(os.path.expanduser(self.data_dir), f'{self.name}-{digest}')
+
+  def prepare(self, say: Callable[[str], None] = print) -> str:
+    """Makes what is missing and registers the task; returns the folder. `say` gets a line for each stage."""
+    folder = self.folder()
+    if not os.path.exists(os.path.join(folder, 'summary.json')):
+      self._build(folder, say)
+    self._register(folder)
+    return folder
+
+  def _build(self, folder: str, say: Callable[[str], None]) -> None:
+    try:
+      os.makedirs(os.path.dirname(folder), exist_ok=True)
+      scratch = tempfile.mkdtemp(prefix=f'.{os.path.basename(folder)}-', dir=os.path.dirname(folder))
+    except OSError as error:
+      raise UserError(f'Cannot write under DATA_DIR {self.data_dir!r}: {error.strerror}.') from error
+    try:
+      summary = _Builder(self, scratch, say).run()
+      with open(os.path.join(scratch, 'summary.json'), 'w') as file:
+        json.dump(summary, file, indent=2)
+      with contextlib.suppress(OSError):  # another process may have been first; what it made is the same
+        os.replace(scratch, folder)
+    finally:
+      shutil.rmtree(scratch, ignore_errors=True)
+
+  def _register(self, folder: str) -> None:
+    vocabulary = load_vocabulary(folder)
+    features = {
+      name: seqio.Feature(
+        vocabulary if name == 'targets' else seqio.PassThroughVocabulary(2**31 - 1), add_eos=False, dtype=tf.int32
+      )
+      for name in annotate.FEATURES
+    }
+    seqio.add_global_cache_dirs([os.path.join(folder, 'cache')])
+    if self.name in seqio.TaskRegistry.names():
+      seqio.TaskRegistry.remove(self.name)
+    seqio.TaskRegistry.add(
+      self.name,
+      source=seqio.FunctionDataSource(self._source(folder), splits=('train', 'validation')),
+      preprocessors=[seqio.CacheDatasetPlaceholder(required=True)],
+      output_features=features,
+    )
+
+  def _source(self, folder: str) -> Callable[..., tf.data.Dataset]:
+    def documents(split: str, shuffle_files: bool = False, seed: int | None = None) -> tf.data.Dataset:
+      del shuffle_files, seed
+      raise UserError(f'Task {self.name} is read from its cache in {folder}; use use_cached=True.')
+
+    return documents
+
+
+class _Builder:
+  """One build, stage by stage. The corpus is read once and its words are found once."""
+
+  def __init__(self, task: TextTask, folder: str, say: Callable[[str], None]):
+    self._task, self._folder, self._say = task, folder, say
+    self._began = time.monotonic()
+
+  def run(self) -> dict:
+    documents = self._read()
+    vocabulary = self._vocabulary(documents)
+    training = [words.split(d['text']) for d in self._bar(documents, 'words') if not self._held_out(d)]
+    lexicon = build_lexicon(training, self._task.min_count, self._task.coverage)
+    lexicon.save(self._path('lexicon.tsv'))
+    self._stage(f'lexicon: {len(lexicon.entries):,} collocations cover {lexicon.coverage:.1%} of the words')
+    gazetteer = salience.Gazetteer.build(training)
+    gazetteer.save(self._path('gazetteer.json'))
+    self._stage(f'gazetteer: {len(gazetteer.common):,} common words')
+    annotator = annotate.Annotator(vocabulary, Segmenter(lexicon), salience.RuleTagger(gazetteer))
+    stats = self._cache(documents, annotator)
+    licenses = collections.Counter(d.get('license', 'not stated') for d in documents)
+    self._save_json('LICENSES.json', {'documents': licenses, 'sources': [self._credit(d) for d in documents]})
+    num_words = sum(sum(document.is_word()) for document in training)
+    return {
+      'name': self._task.name,
+      'documents': len(documents),
+      'training_words': num_words,
+      'vocabulary_size': vocabulary.vocab_size,
+      'lexicon_entries': len(lexicon.entries),
+      'lexicon_coverage': lexicon.coverage,
+      'splits': stats,
+      'seconds': time.monotonic() - self._began,
+    }
+
+  def _read(self) -> list[corpora.Document]:
+    documents = list(self._bar(self._task.corpus.documents(), 'read'))
+    held_out = sum(map(self._held_out, documents))
+    if not documents or not held_out or held_out == len(documents):
+      raise UserError(
+        f'The corpus has {len(documents)} documents, of which {held_out} fall in the validation split; it needs some of both: '
+        'add documents, split them with LocalText.separator, or lower VALIDATION_ONE_IN.'
+      )
+    self._stage(f'{len(documents):,} documents, {held_out:,} of them for validation')
+    return documents
+
+  def _vocabulary(self, documents: list[corpora.Document]) -> seqio.Vocabulary:
+    size = self._task.vocabulary_size
+    if size is None:
+      return vocabularies.byte_vocabulary()
+    lines = (line for d in documents if not self._held_out(d) for line in d['text'].split('\n') if line.strip())
+    vocabularies.train_sentencepiece(lines, self._path('vocabulary.model'), size)
+    self._stage(f'vocabulary of {size:,} ids')
+    return load_vocabulary(self._folder)
+
+  def _cache(self, documents: list[corpora.Document], annotator: annotate.Annotator) -> dict[str, dict[str, int]]:
+    folder = os.path.join(self._folder, 'cache', self._task.name)
+    counts = np.zeros(annotator.vocabulary.vocab_size, np.int64)
+    stats = {}
+    for split in ('train', 'validation'):
+      chosen = [d for d in documents if self._held_out(d) == (split == 'validation')]
+      examples = self._annotated(chosen, annotator, split, counts if split == 'train' else None)
+      stats[split] = cache.write_split(folder, split, examples)
+    cache.complete(folder)
+    np.save(self._path('unigram.npy'), counts)
+    self._stage(f'{stats["train"]["targets_tokens"]:,} training tokens with word, collocation and salient units')
+    return stats
+
+  def _annotated(
+    self, documents: list[corpora.Document], annotator: annotate.Annotator, split: str, counts: np.ndarray | None
+  ) -> Iterator[dict[str, np.ndarray]]:
+    with tqdm.tqdm(total=len(documents), desc=f'units ({split})', unit='doc', leave=False, mininterval=1) as bar:
+      for start in range(0, len(documents), _BATCH):
+        batch = documents[start : start + _BATCH]
+        for example in annotator.annotate([(d['id'], d['text']) for d in batch]):
+          if counts is not None:
+            np.add.at(counts, example['targets'], 1)
+          yield example
+        bar.update(len(batch))
+
+  def _held_out(self, document: corpora.Document) -> bool:
+    return corpora.is_validation(document['id'], self._task.validation_one_in)
+
+  def _credit(self, document: corpora.Document) -> dict[str, str]:
+    return {name: document[name] for name in ('id', 'title', 'license', 'source') if name in document}
+
+  def _bar(self, items: Iterable, what: str) -> Iterable:
+    return tqdm.tqdm(items, desc=what, unit='doc', leave=False, mininterval=1)
+
+  def _path(self, name: str) -> str:
+    return os.path.join(self._folder, name)
+
+  def _save_json(self, name: str, value: dict) -> None:
+    with open(self._path(name), 'w') as file:
+      json.dump(value, file)
+
+  def _stage(self, line: str) -> None:
+    self._say(f'[{time.monotonic() - self._began:5.1f} s] {line}')
+
+
+def load_vocabulary(folder: str) -> seqio.Vocabulary:
+  """The vocabulary of a prepared folder."""
+  path = os.path.join(folder, 'vocabulary.model')
+  return vocabularies.sentencepiece_vocabulary(path) if os.path.exists(path) else vocabularies.byte_vocabulary()

@@ -1,0 +1,201 @@
+"""Vocabularies with every objective's special ids reserved once."""
+
+import os
+from collections.abc import Iterable
+
+import numpy as np
+import sentencepiece
+import seqio
+
+from .. import UserError
+from ..objectives.base import SpecialTokens
+
+NUM_SENTINELS = 16  # CM3's largest number of masks (arXiv 2201.07520, section 2)
+_SENTINELS = [f'<mask:{i}>' for i in range(NUM_SENTINELS)]
+_SPARE = [f'<special:{i}>' for i in range(10)]  # for objectives to come: mode tokens, prefix/suffix/middle, ...
+_CONTROL = ['[MASK]', '<eoss>', *_SENTINELS, *_SPARE]
+_FIRST_PIECE = 4 + len(_CONTROL)  # after pad, eos, bos, unk and the control symbols: 32
+BYTE_EXTRA_IDS = len(_CONTROL) + 1  # the byte vocabulary has no bos of its own
+
+
+def train_sentencepiece(lines: Iterable[str], path: str, size: int) -> None:
+  """Trains a byte-pair vocabulary and writes it to `path`.
+
+  Identity normalisation and byte fallback: encoding and decoding give every text back, and no token is unknown.
+
+  Args:
+    lines: text, a line an item.
+    path: the '.model' file to write.
+    size: number of ids, the reserved ones included.
+  """
+  model = _ModelFile(path)
+  try:
+    sentencepiece.SentencePieceTrainer.train(
+      sentence_iterator=iter(lines),
+      model_writer=model,
+      model_type='bpe',
+      vocab_size=size,
+      byte_fallback=True,
+      split_digits=True,
+      normalization_rule_name='identity',
+      remove_extra_whitespaces=False,
+      max_sentence_length=1 << 20,
+      input_sentence_size=500_000,
+      shuffle_input_sentence=True,
+      pad_id=0,
+      eos_id=1,
+      bos_id=2,
+      unk_id=3,
+      control_symbols=_CONTROL,
+      num_threads=os.cpu_count() or 1,
+      minloglevel=2,
+    )
+  except (RuntimeError, OSError) as error:
+    raise UserError(
+      f'Cannot train a vocabulary of {size} ids on this corpus ({str(error).strip().splitlines()[-1]}); '
+      'the corpus may be too small: lower VOCABULARY_SIZE, or use the byte vocabulary.'
+    ) from error
+  model.save()
+
+
+class _ModelFile:
+  """What the trainer writes to; kept in memory until it is whole."""
+
+  def __init__(self, path: str):
+    self._path, self._data = path, b''
+
+  def write(self, data: bytes) -> None:
+    self._data += data
+
+  def save(self) -> None:
+    with open(self._path, 'wb') as file:
+      file.write(self._data)
+
+
+def byte_vocabulary() -> seqio.ByteVocabulary:
+  """UTF-8 bytes, with the special ids at the end."""
+  return seqio.ByteVocabulary(extra_ids=BYTE_EXTRA_IDS)
+
+
+def sentencepiece_vocabulary(path: str) -> seqio.SentencePieceVocabulary:
+  """The vocabulary of a '.model' file; UserError if it is missing or damaged."""
+  try:
+    vocabulary = seqio.SentencePieceVocabulary(path)
+    vocabulary.vocab_size  # loads the file
+  except Exception as error:  # sentencepiece and TensorFlow raise their own kinds
+    raise UserError(f'{path} is not a readable SentencePiece model ({type(error).__name__}).') from error
+  return vocabulary
+
+
+def special_tokens(vocabulary: seqio.Vocabulary) -> SpecialTokens:
+  """The reserved ids of a vocabulary.
+
+  Vocabularies trained here have them in front; any other seqio vocabulary needs `extra_ids`, of which the last ones are
+  taken: [MASK], end of span, the sentinels, and bos where the vocabulary has none.
+  """
+  if isinstance(vocabulary, seqio.SentencePieceVocabulary):
+    processor = vocabulary.tokenizer
+    if processor.piece_to_id('[MASK]') == 4 and processor.id_to_piece(_FIRST_PIECE - 1) == _SPARE[-1]:
+      sentinels = tuple(range(6, 6 + NUM_SENTINELS))
+      text = (_FIRST_PIECE, processor.vocab_size())
+      return SpecialTokens(pad=0, eos=1, bos=2, mask=4, end_of_span=5, sentinels=sentinels, text=text)
+  size, extra = vocabulary.vocab_size, vocabulary.extra_ids
+  needed = NUM_SENTINELS + 3
+  if extra < needed:
+    raise UserError(f'The vocabulary has extra_ids={extra}; objectives need {needed} reserved ids: give it extra_ids={needed}.')
+  bos = getattr(vocabulary, 'bos_id', None) if isinstance(vocabulary, seqio.SentencePieceVocabulary) else None
+  bos = bos if bos is not None and bos > 0 else size - needed
+  low = 1 + max(i for i in (vocabulary.pad_id, vocabulary.eos_id, vocabulary.unk_id, bos if bos < size - extra else 0) if i is not None)
+  return SpecialTokens(
+    pad=0,
+    eos=vocabulary.eos_id,
+    bos=bos,
+    mask=size - 1,
+    end_of_span=size - 2,
+    sentinels=tuple(size - 3 - i for i in range(NUM_SENTINELS)),
+    text=(low, size - extra),
+  )
+
+
+class Encoder:
+  """Text to ids with character offsets, in batches."""
+
+  def __init__(self, vocabulary: seqio.Vocabulary):
+    self.vocabulary = vocabulary
+    self.special = special_tokens(vocabulary)
+    self._lengths, self._spaces, self._prefix = _piece_lengths(vocabulary)
+
+  def encode(self, texts: list[str]) -> list[np.ndarray]:
+    """Ids without bos and eos, int32 each."""
+    if isinstance(self.vocabulary, seqio.SentencePieceVocabulary):
+      ids = self.vocabulary.tokenizer.encode(texts, num_threads=os.cpu_count() or 1)
+    else:
+      ids = [self.vocabulary.encode(text) for text in texts]
+    return [np.asarray(row, np.int32) for row in ids]
+
+  def offsets(self, ids: np.ndarray, text: str) -> tuple[np.ndarray, np.ndarray]:
+    """First and one-past-last character of each token, the leading space left out; UserError if they do not add up."""
+    ends = np.cumsum(self._lengths[ids]) - self._prefix
+    if len(ids) and ends[-1] != len(text):
+      raise UserError(
+        'The vocabulary changes the text (normalisation), so units cannot be placed on its tokens; train one with '
+        'identity normalisation or mask tokens only.'
+      )
+    begins = ends - self._lengths[ids] + self._spaces[ids]
+    return np.maximum(begins, 0), ends
+
+  def decode(self, ids: Iterable[int]) -> str:
+    """Text of ordinary ids; special ids are shown by name, padding is left out."""
+    return decode(self.vocabulary, ids)
+
+
+def _piece_lengths(vocabulary: seqio.Vocabulary) -> tuple[np.ndarray, np.ndarray, int]:
+  """Characters of each id, how many of them are a leading space, and the artificial space before a text."""
+  size = vocabulary.vocab_size
+  lengths, spaces = np.zeros(size, np.int64), np.zeros(size, np.int64)
+  if not isinstance(vocabulary, seqio.SentencePieceVocabulary):
+    data = np.arange(256)
+    lengths[3 : 3 + 256] = (data < 0x80) | (data >= 0xC0)
+    return lengths, spaces, 0
+  processor = vocabulary.tokenizer
+  for i in range(processor.vocab_size()):
+    piece = processor.id_to_piece(i)
+    if processor.is_byte(i):
+      byte = int(piece[3:5], 16)
+      lengths[i] = byte < 0x80 or byte >= 0xC0  # continuation bytes add no character
+    elif not processor.is_control(i):
+      lengths[i] = len(piece)
+      spaces[i] = piece.startswith('\u2581') and len(piece) > 1
+  return lengths, spaces, 1
+
+
+def token_name(vocabulary: seqio.Vocabulary, token: int) -> str:
+  """One id as a person reads it: a piece with its leading space, or the name of a special id."""
+  special = special_tokens(vocabulary)
+  names = {special.pad: '<pad>', special.eos: '</s>', special.bos: '<s>', special.mask: '[MASK]', special.end_of_span: '<eoss>'}
+  names |= {sentinel: f'<mask:{i}>' for i, sentinel in enumerate(special.sentinels)}
+  if token in names:
+    return names[token]
+  if isinstance(vocabulary, seqio.SentencePieceVocabulary):
+    return vocabulary.tokenizer.id_to_piece(int(token)).replace('\u2581', ' ')
+  return vocabulary.decode([int(token)])
+
+
+def decode(vocabulary: seqio.Vocabulary, ids: Iterable[int]) -> str:
+  """Text of ids; special ids are shown by name, padding is left out."""
+  special = special_tokens(vocabulary)
+  text, run = [], []
+
+  def flush() -> None:
+    if run:
+      text.append(vocabulary.decode(run))
+      run.clear()
+
+  for token in map(int, ids):
+    if special.text[0] <= token < special.text[1]:
+      run.append(token)
+    elif token != special.pad:
+      flush()
+      text.append(token_name(vocabulary, token))
+  flush()
+  return ' '.join(text)
