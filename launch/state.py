@@ -32,11 +32,17 @@ def init_params(decoder: Decoder, key: jax.Array) -> dict:
   return decoder.init(key, tokens, tokens, jnp.ones_like(tokens))['params']
 
 
+def _unbox(boxed: dict) -> dict:
+  """Plain arrays or shapes. Their place comes from `shardings`, so no constraint is put on them here."""
+  is_box = lambda x: isinstance(x, nn.LogicallyPartitioned)
+  return jax.tree.map(lambda x: x.unbox(apply_constraint=False), boxed, is_leaf=is_box)
+
+
 def shardings(decoder: Decoder, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
   """A TrainState of NamedShardings: parameters by the table of logical axes, optimizer state like its parameters."""
   boxed = jax.eval_shape(lambda: init_params(decoder, jax.random.key(0)))
   params = nn.logical_to_mesh_sharding(nn.get_partition_spec(boxed), mesh, logical_axes.RULES)
-  shapes = nn.unbox(boxed)
+  shapes = _unbox(boxed)
   opt_state = jax.eval_shape(optimizer.init, shapes)
   whole = mesh_lib.replicated(mesh)
 
@@ -50,11 +56,12 @@ def shardings(decoder: Decoder, optimizer: optax.GradientTransformation, mesh: M
   return TrainState(step=whole, params=params, opt_state=placed)
 
 
+def fresh(decoder: Decoder, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
+  """The first state of a run, a function of the seed alone."""
+  params = _unbox(init_params(decoder, jax.random.fold_in(jax.random.key(seed), 0)))
+  return TrainState(step=jnp.zeros((), jnp.int32), params=params, opt_state=optimizer.init(params))
+
+
 def create(decoder: Decoder, optimizer: optax.GradientTransformation, mesh: Mesh, seed: int) -> TrainState:
-  """A fresh state, made in place on the mesh; the same values for every mesh."""
-
-  def init() -> TrainState:
-    params = nn.unbox(init_params(decoder, jax.random.fold_in(jax.random.key(seed), 0)))
-    return TrainState(step=jnp.zeros((), jnp.int32), params=params, opt_state=optimizer.init(params))
-
-  return jax.jit(init, out_shardings=shardings(decoder, optimizer, mesh))()
+  """`fresh`, made in place on the mesh; the same values on every mesh."""
+  return jax.jit(lambda: fresh(decoder, optimizer, seed), out_shardings=shardings(decoder, optimizer, mesh))()

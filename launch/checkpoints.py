@@ -1,0 +1,76 @@
+"""Checkpoints: the training state and the data position, by Orbax, asynchronously."""
+
+import dataclasses
+import os
+
+import jax
+import orbax.checkpoint as ocp
+
+from .. import UserError
+from .state import TrainState
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckpointPolicy:
+  """When to save and what to keep.
+
+  Attributes:
+    period: updates between checkpoints; the last update is always saved.
+    keep: newest checkpoints kept.
+  """
+
+  period: int = 1000
+  keep: int = 3
+
+
+class Checkpoints:
+  """The checkpoints of one model directory, named by step.
+
+  Each holds 'state' (a TrainState) and 'position': 'batches' (global batches consumed), 'seed' (the run's), and 'tokens' and
+  'scored' (real positions read and positions scored since step 0).
+  """
+
+  def __init__(self, model_dir: str, policy: CheckpointPolicy | None = None):
+    folder = os.path.abspath(os.path.join(model_dir, 'checkpoints'))
+    options = ocp.CheckpointManagerOptions(
+      max_to_keep=policy.keep if policy else None, create=policy is not None, enable_async_checkpointing=True
+    )
+    self._policy = policy
+    if policy is None and not os.path.isdir(folder):
+      raise UserError(f'There are no checkpoints in {model_dir!r}; train it first, or mend --model_dir.')
+    self._manager = ocp.CheckpointManager(folder, options=options, item_names=('state', 'position'))
+
+  def latest(self) -> int | None:
+    """The newest whole checkpoint's step."""
+    return self._manager.latest_step()
+
+  def due(self, step: int, last: bool) -> bool:
+    """Whether the policy wants a checkpoint at this step."""
+    return (last or step % self._policy.period == 0) and self._manager.latest_step() != step
+
+  def save(self, state: TrainState, step: int, position: dict[str, float]) -> None:
+    """Starts a save; the arrays are copied to the host before this returns."""
+    items = ocp.args.Composite(state=ocp.args.StandardSave(state), position=ocp.args.JsonSave(position))
+    self._manager.save(step, args=items, force=True)
+
+  def restore(self, step: int, shape: TrainState, shardings: TrainState) -> tuple[TrainState, dict]:
+    """The state on the mesh of `shardings`, and the position; UserError if it is damaged or of another model."""
+    abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shape, shardings)
+    try:
+      restored = self._manager.restore(
+        step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), position=ocp.args.JsonRestore())
+      )
+    except (ValueError, KeyError, OSError, TypeError) as error:
+      reason = str(error).strip().split('\n')[0][:300]
+      raise UserError(
+        f'Checkpoint {step} in {self._manager.directory} cannot be read as this model ({reason}); '
+        'it is damaged or was saved by another model: use a new MODEL_DIR, or the gin files it was trained with.'
+      ) from error
+    return restored.state, restored.position
+
+  def wait(self) -> None:
+    """Blocks until no save is under way."""
+    self._manager.wait_until_finished()
+
+  def close(self) -> None:
+    self._manager.close()

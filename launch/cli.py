@@ -1,0 +1,32 @@
+"""The `unmask` command: one word chooses the program; nothing heavy is imported to choose it or to answer --help."""
+
+import importlib
+import sys
+
+COMMANDS = {
+  'train': 'pretrain a decoder under one objective',
+  'evaluate': 'judge trained models, each through its own scorer',
+  'inspect': 'show what an objective does to real rows',
+  'infill': 'fill the gap in a sentence',
+  'sweep': 'train and judge many cells, then report',
+  'report': 'compare judged models on one page',
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+  """Runs one command; returns its exit status."""
+  argv = sys.argv[1:] if argv is None else argv
+  if argv and argv[0] in COMMANDS:
+    return importlib.import_module(f'.{argv[0]}', __package__).main(argv[1:])
+  width = max(map(len, COMMANDS))
+  lines = [f'  {name:{width}}  {text}' for name, text in COMMANDS.items()]
+  usage = '\n'.join(['usage: unmask COMMAND [flags]', '', *lines, '', 'unmask COMMAND --help lists the flags of a command.'])
+  if not argv or argv[0] in ('-h', '--help', 'help'):
+    print(usage)
+    return 0
+  print(f'unmask: there is no command {argv[0]!r}.\n{usage}', file=sys.stderr)
+  return 2
+
+
+if __name__ == '__main__':
+  sys.exit(main())

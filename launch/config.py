@@ -1,0 +1,131 @@
+"""gin: parse, refuse what is unused, save. The only module that imports gin.
+
+A run is one gin configurable, called with everything it needs. When it starts, all that the files bind has been used, so
+whatever was given and not used by then is a mistake: gin itself accepts a misspelt macro.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Callable, Sequence
+
+import gin
+
+from .. import UserError
+
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_NAME = re.compile(r'^([A-Za-z_][\w./]*) =', re.MULTILINE)
+_inherited: set[str] = set()  # names that a saved configuration gave; a program need not use all of them
+
+
+def load(files: Sequence[str], bindings: Sequence[str], search_paths: Sequence[str] = ('.',), saved: str | None = None) -> None:
+  """Replaces gin's configuration; UserError with the file and the reason if something does not parse.
+
+  Args:
+    files: gin files, later ones override earlier ones; found in `search_paths`, then among the files shipped with unmask.
+    bindings: 'NAME = VALUE' lines, applied last.
+    search_paths: folders.
+    saved: a 'config.gin' that a run saved, parsed before the files.
+  """
+  gin.clear_config()
+  gin.config._LOCATION_PREFIXES[:] = ['']  # gin has no public way to forget search paths
+  for path in [*search_paths, _ROOT]:
+    gin.add_config_file_search_path(path)
+  _inherited.clear()
+  if saved is not None:
+    _parse([saved], [])
+    _inherited.update(_names(gin.config_str()))
+  _parse(files, bindings)
+
+
+def _parse(files: Sequence[str], bindings: Sequence[str]) -> None:
+  try:
+    gin.parse_config_files_and_bindings(list(files), list(bindings), finalize_config=False)
+  except Exception as error:  # gin raises OSError, ValueError, SyntaxError, ImportError, AttributeError, ...
+    raise UserError(_one_line(error)) from error
+
+
+def call(configurable: Callable, **arguments) -> object:
+  """Calls the configurable with its gin bindings and `arguments`; UserError if a binding it needs is missing."""
+  wrapped = gin.get_configurable(configurable)
+  try:
+    return wrapped(**arguments)
+  except UserError:
+    raise
+  except Exception as error:
+    if isinstance(error, RuntimeError | TypeError | ValueError | AttributeError) and _is_about_gin(error):
+      raise UserError(_one_line(error)) from error
+    raise
+
+
+def _is_about_gin(error: BaseException) -> bool:
+  """Whether gin, not the code it called, raised the error: a missing binding or macro."""
+  text = str(error)
+  missing = 'Required bindings for' in text or 'No values supplied' in text or 'macro' in text
+  return missing or ('required keyword-only argument' in text and 'In call to configurable' in text)
+
+
+def _one_line(error: BaseException) -> str:
+  """gin's message without its file traces and blank lines."""
+  text = str(error)
+  lines = [line.strip() for line in text.split('\n') if line.strip()]
+  message = ' '.join(lines)
+  missing = re.search(r'Unable to open file: (\S+)\.', message)
+  if missing:
+    return f'There is no gin file {missing.group(1)!r}; looked in the --gin_search_paths and among the files of unmask.'
+  required = re.search(r'Required bindings for `?([\w.]+)`? not provided in config: (\[.*?\])', message)
+  if required:
+    return f'{required.group(1)} needs {required.group(2)}: bind it in a gin file or with --gin.NAME=VALUE.'
+  macro = re.search(r"macro.*?scope.*?'([\w]+)'|`?([A-Z][A-Z_]+)/macro", message)
+  if 'macro' in message and macro:
+    name = macro.group(1) or macro.group(2)
+    return f'{name} has no value: set it with --gin.{name}=VALUE or a gin file that defines it.'
+  return f'gin: {message[:600]}'
+
+
+def refuse_unused() -> None:
+  """Raises UserError naming every binding that was given and that nothing used so far."""
+  given = _names(gin.config_str()) - _inherited
+  used = _names(gin.operative_config_str())
+  unused = sorted(name for name in given if not _matches(name, used))
+  if not unused:
+    return
+  hints = []
+  for name in unused:
+    close = difflib.get_close_matches(name, sorted(used - given) + sorted(used & given), n=1, cutoff=0.75)
+    hints.append(f'{name} (did you mean {close[0]}?)' if close else name)
+  raise UserError(f'Nothing uses {", ".join(hints)}: mend the spelling or leave it out.')
+
+
+def _names(text: str) -> set[str]:
+  return set(_NAME.findall(text))
+
+
+def _matches(name: str, used: set[str]) -> bool:
+  """Whether a binding is among the used ones; the two listings may qualify a module differently."""
+  if name in used:
+    return True
+  tail = '.'.join(name.rsplit('.', 2)[-2:])
+  return '.' in name and any(other.endswith('.' + tail) or other == tail for other in used)
+
+
+def save(folder: str) -> None:
+  """Writes 'config.gin' (what was given, enough to start again) and 'operative_config.gin' (what was used, with defaults)."""
+  for name, text in (('config.gin', gin.config_str()), ('operative_config.gin', gin.operative_config_str())):
+    scratch = os.path.join(folder, f'.{name}')
+    with open(scratch, 'w') as file:
+      file.write(text)
+    os.replace(scratch, os.path.join(folder, name))
+
+
+def operative() -> str:
+  """What was used, with defaults, as gin text."""
+  return gin.operative_config_str()
+
+
+def macro(name: str, default: object = None) -> object:
+  """The value of a macro, or `default`."""
+  try:
+    return gin.query_parameter(f'{name}/macro.value')
+  except ValueError:
+    return default

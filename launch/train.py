@@ -1,0 +1,26 @@
+"""`unmask train`: flags and a call."""
+
+import sys
+from collections.abc import Sequence
+
+from . import flags
+
+
+def _main(argv: Sequence[str]) -> None:
+  options = flags.parse(flags.parser('train', 'Pretrain a decoder under one objective.'), argv)
+  if not options.gin_file:
+    raise flags.UserError('Give --gin_file=gin/runs/pretrain.gin and --gin_file=gin/objectives/NAME.gin.')
+  with flags.quiet():
+    from . import config, loop
+
+  config.load(options.gin_file, options.gin_bindings, options.gin_search_paths)
+  config.call(loop.train)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the command; returns its exit status."""
+  return flags.run(_main, argv)
+
+
+if __name__ == '__main__':
+  sys.exit(main())
