@@ -44,6 +44,13 @@ class Checkpoints:
     """The newest whole checkpoint's step."""
     return self._manager.latest_step()
 
+  def require_latest(self) -> int:
+    """The newest whole checkpoint's step; UserError if there is none."""
+    step = self.latest()
+    if step is None:
+      raise UserError(f'There is no finished checkpoint in {self._manager.directory}; train the model first.')
+    return step
+
   def due(self, step: int, last: bool) -> bool:
     """Whether the policy wants a checkpoint at this step."""
     return (last or step % self._policy.period == 0) and self._manager.latest_step() != step
@@ -55,18 +62,28 @@ class Checkpoints:
 
   def restore(self, step: int, shape: TrainState, shardings: TrainState) -> tuple[TrainState, dict]:
     """The state on the mesh of `shardings`, and the position; UserError if it is damaged or of another model."""
-    abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shape, shardings)
+    items = ocp.args.Composite(
+      state=ocp.args.StandardRestore(_placed(shape, shardings)), position=ocp.args.JsonRestore()
+    )
+    restored = self._read(step, items)
+    return restored.state, restored.position
+
+  def restore_params(self, step: int, shapes: dict, shardings: dict) -> dict:
+    """The parameters alone; UserError as `restore`."""
+    item = {'params': _placed(shapes, shardings)}
+    args = {'params': jax.tree.map(lambda x: ocp.ArrayRestoreArgs(sharding=x.sharding), item['params'])}
+    partial = ocp.args.PyTreeRestore(item=item, restore_args=args, partial_restore=True)
+    return self._read(step, ocp.args.Composite(state=partial)).state['params']
+
+  def _read(self, step: int, items: ocp.args.Composite) -> ocp.args.Composite:
     try:
-      restored = self._manager.restore(
-        step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), position=ocp.args.JsonRestore())
-      )
+      return self._manager.restore(step, args=items)
     except (ValueError, KeyError, OSError, TypeError) as error:
       reason = str(error).strip().split('\n')[0][:300]
       raise UserError(
         f'Checkpoint {step} in {self._manager.directory} cannot be read as this model ({reason}); '
         'it is damaged or was saved by another model: use a new MODEL_DIR, or the gin files it was trained with.'
       ) from error
-    return restored.state, restored.position
 
   def wait(self) -> None:
     """Blocks until no save is under way."""
@@ -74,3 +91,8 @@ class Checkpoints:
 
   def close(self) -> None:
     self._manager.close()
+
+
+def _placed(shapes, shardings):
+  """Shapes with their place on the mesh."""
+  return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)

@@ -32,10 +32,24 @@ def load(files: Sequence[str], bindings: Sequence[str], search_paths: Sequence[s
   for path in [*search_paths, _ROOT]:
     gin.add_config_file_search_path(path)
   _inherited.clear()
+  for path in files:
+    find(path)
   if saved is not None:
     _parse([saved], [])
     _inherited.update(_names(gin.config_str()))
   _parse(files, bindings)
+
+
+def find(path: str) -> str:
+  """Where gin finds a file; UserError if nowhere, with the names beside it that come closest."""
+  for prefix in gin.config._LOCATION_PREFIXES:
+    candidate = os.path.join(prefix, path)
+    if os.path.exists(candidate):
+      return candidate
+  folder, name = os.path.split(os.path.join(_ROOT, path))
+  names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+  close = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or names
+  raise UserError(f'There is no gin file {path!r}; {os.path.dirname(path) or "the folder"} has {", ".join(close)}.')
 
 
 def _parse(files: Sequence[str], bindings: Sequence[str]) -> None:

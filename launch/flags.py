@@ -56,6 +56,14 @@ def parse(flags: Parser, argv: Sequence[str]) -> argparse.Namespace:
   return options
 
 
+def saved_config(model_dir: str) -> str:
+  """The path of a run's saved configuration; UserError if there is no run."""
+  path = os.path.join(model_dir, 'config.gin')
+  if not os.path.exists(path):
+    raise UserError(f'{model_dir!r} is no trained model: it has no config.gin; mend --model_dir or train it first.')
+  return path
+
+
 def _literal(value: str) -> str:
   """The value as gin reads it; plain text such as runs/mine needs no quotes of its own."""
   if value[0] in '@%':

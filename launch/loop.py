@@ -96,7 +96,7 @@ def train(
   decoder, transform = Decoder(model), optimizer.build(train_steps)
   scoring = step_lib.Scoring(objective, objective.max_supervised(pipeline.text_length), z_loss)
   saved = checkpoints_lib.Checkpoints(model_dir, checkpoint)
-  with jax.set_mesh(device_mesh), _logical_rules():
+  with jax.set_mesh(device_mesh), logical_rules():
     state, position = restore_or_create(saved, decoder, transform, device_mesh, seed)
     first, last = position['batches'], min(train_steps, stop_at or train_steps)
     if first >= last:
@@ -114,7 +114,7 @@ def train(
     )
     log = _Log(progress.Progress(os.path.basename(os.path.normpath(model_dir)), first, train_steps), writer, position, log_period)
     schedule = optimizer.schedule.build(train_steps)
-    began, pending = time.monotonic(), None
+    pending = None
     for n in range(first, last):
       state, device_metrics = train_step(state, mesh_lib.put_batch(device_mesh, next(batches)))
       if pending is not None:
@@ -129,16 +129,17 @@ def train(
         with log.paused():
           writer.write(done, {f'eval/{k}': v for k, v in evaluator(state.params).items()})
       if saved.due(done, is_last):
-        saved.save(state, done, {'batches': done, 'seed': seed, 'tokens': log.tokens, 'scored': log.scored})
+        saved.save(state, done, {'batches': done, 'seed': seed, 'tokens': log.tokens, 'scored': log.scored, 'seconds': log.seconds})
     saved.wait()
     saved.close()
     log.bar.close()
     writer.close()
     if last == train_steps:
-      _write_done(model_dir, log, time.monotonic() - began, model, pipeline.text_length, objective)
+      _write_done(model_dir, log, state.params, model, pipeline.text_length, objective, train_steps * batch_size)
 
 
-def _logical_rules() -> contextlib.AbstractContextManager:
+def logical_rules() -> contextlib.AbstractContextManager:
+  """A context in which logical axis names mean what the table says."""
   return nn.logical_axis_rules(logical_axes.RULES)
 
 
@@ -148,7 +149,7 @@ def restore_or_create(
   """The newest checkpoint on this mesh, or a fresh state at batch 0."""
   latest = saved.latest()
   if latest is None:
-    return state_lib.create(decoder, transform, mesh, seed), {'batches': 0, 'seed': seed, 'tokens': 0.0, 'scored': 0.0}
+    return state_lib.create(decoder, transform, mesh, seed), {'batches': 0, 'seed': seed, 'tokens': 0.0, 'scored': 0.0, 'seconds': 0.0}
   shape = jax.eval_shape(lambda: state_lib.fresh(decoder, transform, seed))
   return saved.restore(latest, shape, state_lib.shardings(decoder, transform, mesh))
 
@@ -220,6 +221,7 @@ class _Log:
   Attributes:
     bar: the progress bar.
     tokens, scored: real positions read and positions scored since step 0.
+    seconds: spent since step 0, checkpoints and evaluation included, compilation and other processes' starts not.
     rates: tokens a second at each logged step.
   """
 
@@ -227,10 +229,19 @@ class _Log:
     self.bar, self._writer, self._period = bar, writer, period
     self.tokens, self.scored = position['tokens'], position['scored']
     self.rates: list[float] = []
+    self._first = True
+    self._before, self._began = position['seconds'], time.monotonic()
+
+  @property
+  def seconds(self) -> float:
+    return self._before + time.monotonic() - self._began
 
   def step(self, step: int, device_metrics: dict[str, jax.Array], learning_rate: float) -> None:
     """Reads the metrics of update number `step` from the device."""
     values = {name: float(value) for name, value in device_metrics.items()}
+    if self._first:  # the first step waited for the compiler
+      self._began, self._first = time.monotonic(), False
+      self.bar.resume()
     rate = self.bar.report(values['loss'], values['tokens'])
     self.tokens += values['tokens']
     self.scored += values['scored']
@@ -248,17 +259,19 @@ class _Log:
 
 
 def _write_done(
-  model_dir: str, log: _Log, seconds: float, model: DecoderConfig, text_length: int, objective: Objective
+  model_dir: str, log: _Log, params: dict, model: DecoderConfig, text_length: int, objective: Objective, rows: int
 ) -> None:
   """Writes 'done.json', whose presence says that the run is whole."""
   length = objective.model_length(text_length)
   causal = objective.attention.kind == 'causal'
+  flops = model.train_flops(length, objective.max_supervised(text_length), length, causal)
   facts = {
+    'parameters': sum(x.size for x in jax.tree.leaves(params)),
     'tokens_read': log.tokens,
     'tokens_supervised': log.scored,
     'tokens_per_second': float(np.median(log.rates)) if log.rates else 0.0,
-    'train_flops_per_row': model.train_flops(length, objective.max_supervised(text_length), length, causal),
-    'seconds_of_last_process': seconds,
+    'train_seconds': log.seconds,
+    'train_flops': flops * rows,
   }
   with open(os.path.join(model_dir, 'done.json'), 'w') as file:
     json.dump(facts, file, indent=2)

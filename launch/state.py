@@ -38,11 +38,15 @@ def _unbox(boxed: dict) -> dict:
   return jax.tree.map(lambda x: x.unbox(apply_constraint=False), boxed, is_leaf=is_box)
 
 
-def shardings(decoder: Decoder, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
-  """A TrainState of NamedShardings: parameters by the table of logical axes, optimizer state like its parameters."""
+def params_and_shardings(decoder: Decoder, mesh: Mesh) -> tuple[dict, dict]:
+  """The parameters' shapes, and their NamedShardings by the table of logical axes."""
   boxed = jax.eval_shape(lambda: init_params(decoder, jax.random.key(0)))
-  params = nn.logical_to_mesh_sharding(nn.get_partition_spec(boxed), mesh, logical_axes.RULES)
-  shapes = _unbox(boxed)
+  return _unbox(boxed), nn.logical_to_mesh_sharding(nn.get_partition_spec(boxed), mesh, logical_axes.RULES)
+
+
+def shardings(decoder: Decoder, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+  """A TrainState of NamedShardings: the optimizer's state lies like its parameters."""
+  shapes, params = params_and_shardings(decoder, mesh)
   opt_state = jax.eval_shape(optimizer.init, shapes)
   whole = mesh_lib.replicated(mesh)
 
@@ -50,9 +54,7 @@ def shardings(decoder: Decoder, optimizer: optax.GradientTransformation, mesh: M
     # Factored moments (Adafactor) have other shapes than their parameter: they are small, so every device holds them.
     return sharding if leaf.shape == shape.shape else whole
 
-  placed = optax.tree_map_params(
-    optimizer, place, opt_state, shapes, params, transform_non_params=lambda _: whole
-  )
+  placed = optax.tree_map_params(optimizer, place, opt_state, shapes, params, transform_non_params=lambda _: whole)
   return TrainState(step=whole, params=params, opt_state=placed)
 
 

@@ -77,6 +77,8 @@ class Objective(abc.ABC):
   shift: ClassVar[int] = 1
   reads_targets: ClassVar[bool] = True
   """Whether the tokens to predict also stand, clean, in the input one position further on."""
+  home: ClassVar[str] = 'left_to_right'
+  """The held-out test that asks for what the objective trains: 'left_to_right', 'masked', 'infill' or 'salient'."""
   units: ClassVar[tuple[str, ...]] = ()
   """The unit features of a row that `corrupt` reads, such as 'word_ids'."""
 

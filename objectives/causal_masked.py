@@ -17,6 +17,7 @@ reads `text_length + 3 * spans_per_row` positions and no supervised token is cut
 
 import dataclasses
 import math
+from typing import ClassVar
 
 import tensorflow as tf
 
@@ -43,6 +44,8 @@ class CausalMasked(base.Objective):
   max_spans: int = 16
   p_untouched: float = 0.0
   spans_per_row: int = 16
+
+  home: ClassVar[str] = 'infill'
 
   def __post_init__(self):
     super().__post_init__()

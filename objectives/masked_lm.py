@@ -47,6 +47,7 @@ class MaskedLM(base.Objective):
   shifted: bool = False
 
   reads_targets: ClassVar[bool] = False
+  home: ClassVar[str] = 'masked'
 
   def __post_init__(self):
     super().__post_init__()

@@ -6,7 +6,7 @@ left alone (REALM's launcher), and rows without a span are dropped. The retrieve
 """
 
 import dataclasses
-from typing import Literal
+from typing import ClassVar, Literal
 
 import tensorflow as tf
 
@@ -29,6 +29,8 @@ class SalientSpan(masked_lm.MaskedLM):
   random_prob: float = 0.0
   budget: float | None = None
   max_span_tokens: int = 10
+
+  home: ClassVar[str] = 'salient'
 
   def __post_init__(self):
     super().__post_init__()

@@ -1,0 +1,193 @@
+"""Filling one gap in a text with ranked completions, by any objective that can.
+
+Three ways, chosen by the objective's scorer:
+  masked models     a beam over the gap's tokens, left to right, for every length up to `max_tokens`
+  causal-masked     a beam behind `left <mask:0> right <mask:0>` until the end token
+  left-to-right     a beam behind the left text, then ranked by what the whole sentence scores (InCoder's left-to-right
+                    reranking, arXiv 2204.05999 section 4)
+Completions are ranked by log-probability a token, the end token or the right text included where the model gives it.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import UserError
+from ..models import head
+from ..models.config import DecoderConfig
+from ..models.decoder import Decoder
+from ..objectives.attention import AttentionSpec
+from ..objectives.base import Objective
+from ..objectives.scoring import Infill, LeftToRight, PseudoLikelihood
+from ..tasks.pipeline import Pipeline, Source
+from . import checkpoints as checkpoints_lib
+from . import config, loop
+from . import mesh as mesh_lib
+from . import state as state_lib
+from .step import hidden_states
+
+GAP = '[MASK]'
+
+
+class Completion(NamedTuple):
+  """A filling: its text, log-probability a token in nats, and ids."""
+
+  text: str
+  score: float
+  ids: tuple[int, ...]
+
+
+def infill(
+  *,
+  model_dir: str,
+  text: str,
+  model: DecoderConfig,
+  objective: Objective,
+  pipeline: Pipeline,
+  max_tokens: int = 4,
+  beam: int = 16,
+  count: int = 8,
+) -> list[Completion]:
+  """The best completions of the one `[MASK]` in `text`, best first.
+
+  Args:
+    model_dir: a trained model.
+    text: with one gap.
+    model, objective, pipeline: as it was trained.
+    max_tokens: longest completion.
+    beam: partial completions kept.
+    count: completions returned.
+  """
+  config.refuse_unused()
+  if text.count(GAP) != 1:
+    raise UserError(f'--text must hold exactly one {GAP}; it holds {text.count(GAP)}.')
+  source = pipeline.open()
+  device_mesh = mesh_lib.MeshConfig().build(jax.devices()[:1])
+  saved = checkpoints_lib.Checkpoints(model_dir)
+  with jax.set_mesh(device_mesh), loop.logical_rules():
+    decoder = Decoder(model.with_vocabulary(source.vocabulary.vocab_size))
+    params = saved.restore_params(saved.require_latest(), *state_lib.params_and_shardings(decoder, device_mesh))
+    saved.close()
+    left, right = _encode(source, text)
+    length = pipeline.text_length + 8
+    if len(left) + len(right) + max_tokens + 3 > length:
+      raise UserError(f'The text has {len(left) + len(right)} tokens; this model was trained on {pipeline.text_length}.')
+    filler = _Filler(decoder, params, source, objective.attention, length, beam)
+    found = filler.fill(objective.scorer(source.special), left, right, max_tokens)
+  best: dict[str, Completion] = {}
+  for ids, score in sorted(found, key=lambda item: -item[1]):
+    shown = source.vocabulary.decode([int(i) for i in ids]).strip()
+    best.setdefault(shown, Completion(shown, score, tuple(int(i) for i in ids)))
+  return list(best.values())[:count]
+
+
+def _encode(source: Source, text: str) -> tuple[np.ndarray, np.ndarray]:
+  """Ids left and right of the gap, `bos` in front; spaces around the gap belong to the words that follow them."""
+  left, right = text.split(GAP)
+  special, encode = source.special, source.vocabulary.encode
+  before = encode(left.rstrip()) if left.strip() else []
+  after = encode(right.lstrip()) if right.strip() else []
+  if after and not right[0].isspace():
+    # Sentence-piece encoding puts a space in front of a text; punctuation that touches the gap has none.
+    marker = encode('x')
+    joined = encode('x' + right)
+    after = joined[len(marker) :] if joined[: len(marker)] == marker else after
+  return np.array([special.bos, *before], np.int32), np.array(after, np.int32)
+
+
+@dataclasses.dataclass
+class _Filler:
+  """Beam search with a trained model; rows of one fixed shape, so there is one compilation."""
+
+  decoder: Decoder
+  params: dict
+  source: Source
+  attention: AttentionSpec
+  length: int
+  beam: int
+
+  def __post_init__(self) -> None:
+    special, size = self.source.special, self.source.vocabulary.vocab_size
+    config_ = self.decoder.config
+
+    @jax.jit
+    def log_probs(params, inputs, lengths, read):
+      index = jnp.broadcast_to(jnp.arange(inputs.shape[1]), inputs.shape)
+      batch = {
+        'decoder_input_tokens': inputs,
+        'decoder_positions': index,
+        'decoder_segment_ids': (index < lengths[:, None]).astype(jnp.int32),
+      }
+      hidden = head.pick(hidden_states(self.decoder, params, batch, self.attention), read[:, None])[:, 0]
+      return jax.nn.log_softmax(head.logits(hidden, params, config_), axis=-1)
+
+    self._log_probs = log_probs
+    ids = np.arange(config_.vocab_size)
+    # Sentinels were never targets, so their logits mean nothing; only text and the end of a span can be said.
+    self._sayable = (special.is_text(ids) & (ids < size)) | (ids == special.end_of_span)
+    self._text = special.is_text(ids) & (ids < size)
+
+  def fill(self, scorer, left: np.ndarray, right: np.ndarray, max_tokens: int) -> list[tuple[tuple[int, ...], float]]:
+    """(ids, log-probability a token) of completions."""
+    if isinstance(scorer, PseudoLikelihood):
+      return self._masked(scorer, left, right, max_tokens)
+    if isinstance(scorer, Infill):
+      prompt = np.concatenate([left, [scorer.sentinel], right, [scorer.sentinel]]) if len(right) else left
+      return self._causal(prompt, max_tokens, scorer.end_of_span if len(right) else None)
+    if isinstance(scorer, LeftToRight):
+      return self._reranked(left, right, max_tokens)
+    raise UserError(f'{type(scorer).__name__} gives no completions.')
+
+  def _next(self, rows: list[np.ndarray], reads: list[int]) -> np.ndarray:
+    """Log-probabilities at one read of each row, [rows, vocabulary]."""
+    inputs = np.zeros((self.beam, self.length), np.int32)
+    lengths, read = np.ones(self.beam, np.int32), np.zeros(self.beam, np.int32)
+    for i, row in enumerate(rows):
+      inputs[i, : len(row)], lengths[i], read[i] = row, len(row), reads[i]
+    return np.asarray(self._log_probs(self.params, inputs, lengths, read))[: len(rows)]
+
+  def _grow(self, beams, log_probs: np.ndarray, allowed: np.ndarray):
+    """The best `beam` continuations of (ids, score) pairs by one token."""
+    scores = np.where(allowed, log_probs, -np.inf) + np.array([score for _, score in beams])[:, None]
+    best = np.argsort(scores, axis=None)[::-1][: self.beam]
+    where = [np.unravel_index(i, scores.shape) for i in best]
+    return [((*beams[b][0], int(token)), float(scores[b, token])) for b, token in where if np.isfinite(scores[b, token])]
+
+  def _masked(self, scorer: PseudoLikelihood, left, right, max_tokens):
+    found = []
+    for size in range(1, max_tokens + 1):
+      beams = [((), 0.0)]
+      for done in range(size):
+        hidden = [scorer.mask] * (size - done)
+        rows = [np.concatenate([left, ids, hidden, right]).astype(np.int32) for ids, _ in beams]
+        reads = [len(left) + done - int(scorer.shifted)] * len(rows)
+        beams = self._grow(beams, self._next(rows, reads), self._text)
+      found += [(ids, score / size) for ids, score in beams]
+    return found
+
+  def _causal(self, prompt, max_tokens, end: int | None):
+    beams, found = [((), 0.0)], []
+    for size in range(1, max_tokens + 2):
+      rows = [np.concatenate([prompt, ids]).astype(np.int32) for ids, _ in beams]
+      log_probs = self._next(rows, [len(row) - 1 for row in rows])
+      if size > 1:
+        stop = log_probs[:, end] if end is not None else np.zeros(len(beams))
+        found += [(ids, (score + stop[i]) / (len(ids) + (end is not None))) for i, (ids, score) in enumerate(beams)]
+      beams = self._grow(beams, log_probs, self._text)
+    return found
+
+  def _reranked(self, left, right, max_tokens):
+    found = []
+    for ids, score in self._causal(left, max_tokens, None):
+      total = score * len(ids)
+      context = np.concatenate([left, ids]).astype(np.int32)
+      rows = [np.concatenate([context, right[:i]]).astype(np.int32) for i in range(len(right))]
+      for start in range(0, len(rows), self.beam):
+        part = rows[start : start + self.beam]
+        log_probs = self._next(part, [len(row) - 1 for row in part])
+        total += sum(log_probs[i, right[start + i]] for i in range(len(part)))
+      found.append((ids, total / (len(ids) + len(right))))
+    return found

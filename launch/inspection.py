@@ -1,0 +1,127 @@
+"""Showing what an objective does to real rows: one row in colour, and counts over a thousand."""
+
+import numpy as np
+import rich.console
+import rich.table
+import rich.text
+
+from .. import UserError
+from ..objectives.base import Objective
+from ..tasks import annotate, vocabularies
+from ..tasks.pipeline import Pipeline, Source
+from . import config, realised
+
+_READS = {'masked': 'bold white on dark_red', 'other': 'bold black on yellow', 'kept': 'bold black on green', 'moved': 'bold white on dark_blue'}
+_PREDICTS = 'bold black on cyan'
+
+
+def inspect(*, objective: Objective, pipeline: Pipeline, row: int = 0, num_rows: int = 1000, split: str = 'train') -> None:
+  """Prints one row under an objective, and the realised shares over `num_rows` rows.
+
+  Args:
+    objective: what to show.
+    pipeline: where the rows come from.
+    row: which of the rows that hold an example.
+    num_rows: rows to count.
+    split: 'train' or 'validation'.
+  """
+  config.refuse_unused()
+  objective.check(pipeline.text_length)
+  source = pipeline.open(say=lambda line: None)
+  shown = next(iter(source.corrupted(objective, split).skip(row).take(1).as_numpy_iterator()), None)
+  if shown is None:
+    raise UserError(f'The {split} split has no row number {row} that holds an example of {type(objective).__name__}.')
+  console = rich.console.Console(highlight=False)
+  console.print(f'[bold]{type(objective).__name__}[/] on row {int(shown["example_id"])} of {source.config.mixture_or_task_name} ({split})')
+  console.print(f'attention: {objective.attention.kind} inside segments; output {"i predicts token i + 1" if objective.shift else "i predicts token i"}')
+  for part in (_text(source, objective, shown), _reads(source, shown), _predicts(source, shown), _sees(objective, shown)):
+    console.print()
+    console.print(part)
+  console.print()
+  console.print(_shares(source, objective, num_rows, split))
+
+
+def _text(source: Source, objective: Objective, row: dict[str, np.ndarray]) -> rich.text.Text:
+  """The clean text, its units underlined where the objective masks units."""
+  text = rich.text.Text('text     ', style='bold')
+  ids = row[objective.units[0]] if objective.units else np.zeros_like(row['targets'])
+  for i, token in enumerate(row['targets']):
+    if row['segment_ids'][i]:
+      if ids[i] and i and ids[i] != ids[i - 1]:
+        text.append('\u00b7', style='dim')
+      text.append(vocabularies.token_name(source.vocabulary, int(token)), style='underline not bold' if ids[i] else 'not bold')
+  if objective.units:
+    text.append(f'\n         underlined: {objective.units[0].removesuffix("_ids")} units, divided by dots', style='dim')
+  return text
+
+
+def _reads(source: Source, row: dict[str, np.ndarray]) -> rich.text.Text:
+  """What the model reads, coloured by what was done to it."""
+  text = rich.text.Text('reads    ', style='bold')
+  special = source.special
+  inputs, same_length = row['decoder_input_tokens'], len(row['decoder_input_tokens']) == len(row['targets'])
+  for i, token in enumerate(inputs):
+    if not row['decoder_segment_ids'][i]:
+      continue
+    style = 'not bold'
+    if row['corrupted'][i]:
+      if token == special.mask or token in special.sentinels or token == special.end_of_span:
+        style = _READS['masked']
+      elif not same_length:
+        style = _READS['moved']
+      else:
+        style = _READS['kept'] if token == row['targets'][i] else _READS['other']
+    text.append(vocabularies.token_name(source.vocabulary, int(token)), style=style)
+  text.append('\n         ')
+  for name, style in _READS.items():
+    text.append(f' {name} ', style=style)
+    text.append(' ')
+  return text
+
+
+def _predicts(source: Source, row: dict[str, np.ndarray]) -> rich.text.Text:
+  """What the model must predict: targets with weight in colour, the others dim."""
+  text = rich.text.Text('predicts ', style='bold')
+  for i, token in enumerate(row['decoder_target_tokens']):
+    if not row['decoder_segment_ids'][i]:
+      continue
+    weight = row['decoder_loss_weights'][i]
+    name = vocabularies.token_name(source.vocabulary, int(token)) if weight or token else ' '
+    text.append(name if weight else '\u00b7', style=_PREDICTS if weight else 'dim')
+  text.append('\n         ')
+  text.append(' weight > 0 ', style=_PREDICTS)
+  text.append(' \u00b7 weight 0', style='dim')
+  return text
+
+
+def _sees(objective: Objective, row: dict[str, np.ndarray], size: int = 32) -> rich.text.Text:
+  """Who may see whom among the first positions: a row a query, a column a key."""
+  segments = row['decoder_segment_ids'][:size]
+  text = rich.text.Text(f'sees     (first {len(segments)} positions; a line is what one position may look at)\n', style='bold')
+  index = np.arange(len(segments))
+  ordered = objective.attention.ordered_in(0, 1) if isinstance(objective.attention.ordered, bool) else objective.attention.always_ordered
+  allowed = (segments[:, None] == segments[None]) & (segments > 0)[:, None]
+  allowed &= (index[None] <= index[:, None]) | (not ordered)
+  for line in allowed:
+    text.append('         ' + ''.join('\u2588' if seen else '\u00b7' for seen in line) + '\n', style='not bold')
+  return text
+
+
+def _shares(source: Source, objective: Objective, num_rows: int, split: str) -> rich.table.Table:
+  """Realised against configured."""
+  shares = realised.shares(source, objective, num_rows, split)
+  configured = {name: getattr(objective, name) for name in ('rate', 'budget', 'p_untouched') if getattr(objective, name, None) is not None}
+  table = rich.table.Table(title=f'over {shares["rows"]} rows of {source.config.text_length} tokens')
+  table.add_column('figure')
+  table.add_column('realised', justify='right')
+  table.add_column('what it is')
+  table.add_row('corrupted', f'{shares["corrupted"]:.4f}', 'input positions changed, chosen or moved, a text token')
+  table.add_row('supervised', f'{shares["supervised"]:.4f}', 'positions with weight, a text token')
+  table.add_row('rows dropped', f'{shares["rows_dropped"]:.4f}', 'rows without an example of this objective')
+  table.add_row('padding', f'{shares["padding"]:.4f}', "share of the model's positions")
+  table.add_row('positions a token', f'{shares["positions_per_token"]:.4f}', 'what a text token costs in model positions')
+  for name, value in configured.items():
+    table.add_row(f'configured {name}', f'{value:.4f}', type(objective).__name__)
+  if objective.units:
+    table.caption = f'units: {", ".join(objective.units)} of {", ".join(annotate.UNIT_FEATURES)}'
+  return table

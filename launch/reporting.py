@@ -1,0 +1,122 @@
+"""The report: what each model was trained on, what the judge found, at what cost. One HTML page and one Markdown table.
+
+Training losses of different objectives are different quantities: each has axes of its own. Only the judge's figures, which
+are about the same held-out tokens, stand side by side.
+"""
+
+import collections
+import dataclasses
+import json
+import os
+import statistics
+from collections.abc import Sequence
+
+from .. import UserError
+from . import metrics, report_page, report_plots
+
+TEST_TITLES = {
+  'left_to_right': 'Left to right',
+  'masked': 'Masked, 15 %',
+  'infill': 'Infill the middle',
+  'salient': 'Salient spans',
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """What a model directory says of itself."""
+
+  name: str
+  seed: int
+  model_dir: str
+  done: dict
+  realised: dict
+  evaluation: dict
+  model: dict
+  rows: list[dict]
+  operative: str
+
+  @classmethod
+  def read(cls, model_dir: str) -> 'Run':
+    """Reads a trained and judged model directory; UserError naming the file that is missing."""
+
+    def load(name: str, command: str) -> dict:
+      path = os.path.join(model_dir, name)
+      if not os.path.exists(path):
+        raise UserError(f'{model_dir!r} has no {name}; run unmask {command} on it first.')
+      with open(path) as file:
+        return json.load(file)
+
+    done, evaluation = load('done.json', 'train'), load('evaluation.json', 'evaluate')
+    base = os.path.basename(os.path.normpath(model_dir))
+    path = os.path.join(model_dir, 'cell.json')
+    cell = load('cell.json', 'sweep') if os.path.exists(path) else {'objective': base, 'seed': 0}
+    with open(os.path.join(model_dir, 'operative_config.gin')) as file:
+      operative = file.read()
+    return cls(
+      cell['objective'],
+      cell['seed'],
+      model_dir,
+      done,
+      load('realised.json', 'train'),
+      evaluation,
+      load('model.json', 'train'),
+      metrics.read(model_dir),
+      operative,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+  """A mean with the half-width of its 95% interval, and how that was found."""
+
+  mean: float
+  half: float
+
+  def text(self, scale: float = 1.0, digits: int = 2) -> str:
+    return f'{self.mean * scale:.{digits}f} ± {self.half * scale:.{digits}f}'
+
+
+# Two-sided 97.5% points of Student's t by degrees of freedom: few seeds need wide intervals.
+_T = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}
+
+
+def figure(runs: Sequence[Run], test: str, key: str) -> Figure:
+  """Over seeds where there are several, over questions where there is one."""
+  values = [run.evaluation['tests'][test][key] for run in runs]
+  if len(values) == 1:
+    error = runs[0].evaluation['tests'][test].get(f'{key}_se', 0.0)
+    return Figure(values[0], 1.96 * error)
+  spread = statistics.stdev(values) / len(values) ** 0.5
+  return Figure(statistics.fmean(values), _T.get(len(values) - 1, 1.96) * spread)
+
+
+def group(runs: Sequence[Run]) -> dict[str, list[Run]]:
+  """Runs by objective, in the order given."""
+  groups: dict[str, list[Run]] = collections.defaultdict(list)
+  for run in runs:
+    groups[run.name].append(run)
+  return dict(groups)
+
+
+def report(model_dirs: Sequence[str], out: str) -> str:
+  """Writes 'report.html' and 'report.md' into `out`, and says where; returns the page's path.
+
+  Raises:
+    UserError: a directory is not trained or not judged, or the models were asked different questions.
+  """
+  runs = [Run.read(model_dir) for model_dir in model_dirs]
+  asked = {json.dumps(run.evaluation['questions'], sort_keys=True) for run in runs}
+  if len(asked) > 1:
+    raise UserError('These models were asked different questions; evaluate them again with the same settings.')
+  groups = group(runs)
+  markdown = report_page.markdown(groups)
+  page = report_page.page(groups, report_plots.curves(groups), report_plots.tests(groups))
+  os.makedirs(out, exist_ok=True)
+  for name, text in (('report.md', markdown), ('report.html', page)):
+    with open(os.path.join(out, name), 'w', encoding='utf-8') as file:
+      file.write(text)
+  path = os.path.join(out, 'report.html')
+  print(markdown)
+  print(f'The report is {os.path.abspath(path)} (its table: {os.path.join(out, "report.md")}).')
+  return path
