@@ -13,7 +13,9 @@ def _main(argv: Sequence[str]) -> None:
   options = flags.parse(parser, argv)
   saved = [flags.saved_config(model_dir) for model_dir in options.model_dir]
   with flags.quiet():
-    from . import config, judge
+    from . import config, judge, start
+
+    start.tensorflow_on_cpu()
   for model_dir, path in zip(options.model_dir, saved, strict=True):
     files = options.gin_file or ['gin/runs/evaluate.gin']
     config.load(files, [*options.gin_bindings, f'MODEL_DIR = {model_dir!r}'], options.gin_search_paths, path)

@@ -15,7 +15,9 @@ def _main(argv: Sequence[str]) -> None:
     raise flags.UserError('--text must hold one [MASK], where the completion goes.')
   saved = flags.saved_config(options.model_dir)
   with flags.quiet():
-    from . import config, infilling
+    from . import config, infilling, start
+
+    start.tensorflow_on_cpu()
   files = options.gin_file or ['gin/runs/infill.gin']
   bindings = [*options.gin_bindings, f'MODEL_DIR = {options.model_dir!r}', f'TEXT = {options.text!r}']
   config.load(files, bindings, options.gin_search_paths, saved)

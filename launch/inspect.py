@@ -16,7 +16,9 @@ def _main(argv: Sequence[str]) -> None:
   if not options.gin_file:
     raise flags.UserError('Give --gin_file=gin/objectives/NAME.gin.')
   with flags.quiet():
-    from . import config, inspection
+    from . import config, inspection, start
+
+    start.tensorflow_on_cpu()
   config.load(['gin/runs/inspect.gin', *options.gin_file], options.gin_bindings, options.gin_search_paths)
   config.call(inspection.inspect, row=options.row, num_rows=options.rows)
 

@@ -94,7 +94,7 @@ def _predicts(source: Source, row: dict[str, np.ndarray]) -> rich.text.Text:
   return text
 
 
-def _sees(objective: Objective, row: dict[str, np.ndarray], size: int = 32) -> rich.text.Text:
+def _sees(objective: Objective, row: dict[str, np.ndarray], size: int = 16) -> rich.text.Text:
   """Who may see whom among the first positions: a row a query, a column a key."""
   segments = row['decoder_segment_ids'][:size]
   text = rich.text.Text(f'sees     (first {len(segments)} positions; a line is what one position may look at)\n', style='bold')
@@ -114,14 +114,14 @@ def _shares(source: Source, objective: Objective, num_rows: int, split: str) -> 
   table = rich.table.Table(title=f'over {shares["rows"]} rows of {source.config.text_length} tokens')
   table.add_column('figure')
   table.add_column('realised', justify='right')
+  table.add_column('configured', justify='right')
   table.add_column('what it is')
-  table.add_row('corrupted', f'{shares["corrupted"]:.4f}', 'input positions changed, chosen or moved, a text token')
-  table.add_row('supervised', f'{shares["supervised"]:.4f}', 'positions with weight, a text token')
-  table.add_row('rows dropped', f'{shares["rows_dropped"]:.4f}', 'rows without an example of this objective')
-  table.add_row('padding', f'{shares["padding"]:.4f}', "share of the model's positions")
-  table.add_row('positions a token', f'{shares["positions_per_token"]:.4f}', 'what a text token costs in model positions')
-  for name, value in configured.items():
-    table.add_row(f'configured {name}', f'{value:.4f}', type(objective).__name__)
+  told = configured.get('budget', configured.get('rate'))
+  table.add_row('corrupted', f'{shares["corrupted"]:.4f}', f'{told:.4f}' if told is not None else '', 'input positions changed, chosen or moved, a text token')
+  table.add_row('supervised', f'{shares["supervised"]:.4f}', '', 'positions with weight, a text token')
+  table.add_row('rows dropped', f'{shares["rows_dropped"]:.4f}', '', 'rows without an example of this objective')
+  table.add_row('padding', f'{shares["padding"]:.4f}', '', "share of the model's positions")
+  table.add_row('positions a token', f'{shares["positions_per_token"]:.4f}', '', 'what a text token costs in model positions')
   if objective.units:
     table.caption = f'units: {", ".join(objective.units)} of {", ".join(annotate.UNIT_FEATURES)}'
   return table

@@ -57,11 +57,13 @@ def evaluate(
       return before
   with jax.set_mesh(device_mesh), loop.logical_rules():
     runner = Runner.restore(saved, source, model, objective, device_mesh, batch_size)
-    tests = {}
+    tests, by_query = {}, {}
     for name, queries in questions.draw(source).items():
-      tests[name] = runner.test(queries, f'{os.path.basename(os.path.normpath(model_dir))}: {name}')
+      tests[name], by_query[name] = runner.test(queries, f'{os.path.basename(os.path.normpath(model_dir))}: {name}')
   scorer = objective.scorer(source.special)
   result = facts | {'sees': scorer.sees, 'home': objective.home, 'tests': tests}
+  # Losses by query, so that a report can compare two models on the same questions.
+  np.savez_compressed(os.path.join(model_dir, 'evaluation.npz'), **by_query)
   with open(path + '.tmp', 'w') as file:
     json.dump(result, file, indent=2)
   os.replace(path + '.tmp', path)
@@ -136,8 +138,8 @@ class Runner:
       batch['targets'][i, : len(row.targets)] = row.targets
     return batch
 
-  def test(self, queries: Sequence[Query], label: str) -> dict[str, float]:
-    """The figures of one test; see `evaluate`."""
+  def test(self, queries: Sequence[Query], label: str) -> tuple[dict[str, float], np.ndarray]:
+    """The figures of one test, see `evaluate`; and by query the loss and the tokens, float64 [2, queries]."""
     rows = [(number, row) for number, query in enumerate(queries) for row in self._scorer.rows(query)]
     scores = self.log_probs([row for _, row in rows], label)
     nll, base, tokens, right = (np.zeros(len(queries)) for _ in range(4))
@@ -152,7 +154,7 @@ class Runner:
     exact = gaps - np.bincount([number for number, _ in missed], minlength=len(queries))
     loss, loss_se = ratio(nll, tokens)
     exact_share, exact_se = ratio(exact, gaps)
-    return {
+    figures = {
       'loss': loss,
       'loss_se': loss_se,
       'unigram_loss': ratio(base, tokens)[0],
@@ -162,6 +164,7 @@ class Runner:
       'tokens': int(tokens.sum()),
       'gaps': int(gaps.sum()),
     }
+    return figures, np.stack([nll, tokens])
 
 
 def ratio(tops: np.ndarray, bottoms: np.ndarray) -> tuple[float, float]:

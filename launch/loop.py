@@ -241,21 +241,20 @@ class _Log:
     values = {name: float(value) for name, value in device_metrics.items()}
     if self._first:  # the first step waited for the compiler
       self._began, self._first = time.monotonic(), False
-      self.bar.resume()
+      self.bar.restart_clock(counted=False)
     rate = self.bar.report(values['loss'], values['tokens'])
     self.tokens += values['tokens']
     self.scored += values['scored']
     if step % self._period == 0 or step == 1:
-      self.rates.append(rate)
+      self.rates += [rate] if rate else []
       more = {'learning_rate': learning_rate, 'tokens_per_second': rate}
       self._writer.write(step, values | more | {'total_tokens': self.tokens, 'total_scored': self.scored})
 
   @contextlib.contextmanager
   def paused(self) -> Iterator[None]:
     """Time inside is not part of the rate."""
-    self.bar.pause()
     yield
-    self.bar.resume()
+    self.bar.restart_clock()
 
 
 def _write_done(

@@ -29,21 +29,18 @@ class Progress:
     self._tokens = 0.0
 
   def report(self, loss: float, tokens: float, note: str = '') -> float:
-    """One step is done; returns tokens a second."""
+    """One step is done; returns tokens a second, 0 where nothing was timed yet."""
     self._tokens += tokens
     self._times = [*self._times[-self._WINDOW :], (time.monotonic(), self._tokens)]
     (start, before), (end, now) = self._times[0], self._times[-1]
-    rate = (now - before) / max(1e-9, end - start)
+    rate = (now - before) / (end - start) if len(self._times) > 1 else 0.0
     self._bar.set_postfix_str(f'loss {loss:.3f}, {rate:,.0f} tokens/s{note}', refresh=False)
     self._bar.update(1)
     return rate
 
-  def pause(self) -> None:
-    """Leaves evaluation and checkpoints out of the rate."""
-    self._times = []
-
-  def resume(self) -> None:
-    self._times = [(time.monotonic(), self._tokens)]
+  def restart_clock(self, counted: bool = True) -> None:
+    """Leaves the time up to now out of the rate: compilation, evaluation. Not `counted`: the next step's tokens too."""
+    self._times = [(time.monotonic(), self._tokens)] if counted else []
 
   def close(self) -> None:
     self._bar.close()

@@ -34,10 +34,9 @@ def _figure(runs: 'list[Run]', test: str, key: str) -> 'Figure':
 
 
 def _best(groups: 'dict[str, list[Run]]', test: str) -> set[str]:
-  """The lowest loss of a test, and every objective whose interval reaches it: no winner is named inside the noise."""
-  figures = {name: _figure(runs, test, 'loss') for name, runs in groups.items()}
-  first = min(figures.values(), key=lambda value: value.mean)
-  return {name for name, value in figures.items() if value.mean - value.half <= first.mean + first.half}
+  from .reporting import best
+
+  return best(groups, test)[1]
 
 
 def _costs(runs: 'list[Run]') -> dict[str, float]:
@@ -134,16 +133,18 @@ def html_page(title: str, body: str) -> str:
 
 def _conclusions(groups: 'dict[str, list[Run]]') -> str:
   """One sentence a test: who is best, or who cannot be told apart."""
+  from .reporting import best
+
   items = []
   for test, title in _titles().items():
-    figures = {name: _figure(runs, test, 'loss') for name, runs in groups.items()}
-    first = min(figures, key=lambda name: figures[name].mean)
-    base = next(iter(groups.values()))[0].evaluation['tests'][test]['unigram_loss']
-    others = sorted(_best(groups, test) - {first})
-    tie = f', which the intervals do not separate from {", ".join(others)}' if others else ''
-    gain = base - figures[first].mean
+    first, near = best(groups, test)
+    loss = _figure(groups[first], test, 'loss')
+    base = groups[first][0].evaluation['tests'][test]['unigram_loss']
+    others = sorted(near - {first})
+    tie = f', not told apart from {", ".join(others)} on the same questions' if others else ''
+    gain = base - loss.mean
     items.append(
-      f'<li><b>{title}:</b> {html.escape(first)} at {figures[first].text()} nats a token, '
+      f'<li><b>{title}:</b> {html.escape(first)} at {loss.text()} nats a token, '
       f'{abs(gain):.2f} {"below" if gain > 0 else "above"} the unigram baseline{tie}.</li>'
     )
   return f'<ul>{"".join(items)}</ul>'
@@ -170,7 +171,7 @@ def html_body(groups: 'dict[str, list[Run]]', curves: str, tests: str) -> str:
 <h2>What the judge found</h2>{_conclusions(groups)}
 {html_table(groups)}
 <p class="dim">Loss in nats a token with 95 % intervals {_intervals(groups)}; below it the share of gaps that greedy decoding fills
-exactly, and of tokens. Green: lowest, or not to be told apart from it. ◆ what the objective trains. Each model answers through its own scorer:
+exactly, and of tokens. Green: lowest, or not to be told apart from it by the difference on the same questions. ◆ what the objective trains. Each model answers through its own scorer:
 a left-to-right model sees only what stands before a gap, a masked model sees both sides with all gaps hidden, a causal-masked model sees
 both sides of one gap at a time. So a row says what a model can do, and a column what the task needs.</p>
 <img src="{tests}" alt="Losses of each test with intervals; the dashed line is the unigram baseline, diamonds mark what the objective trains">

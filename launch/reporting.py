@@ -11,6 +11,8 @@ import os
 import statistics
 from collections.abc import Sequence
 
+import numpy as np
+
 from .. import UserError
 from . import metrics, report_page, report_plots
 
@@ -35,6 +37,7 @@ class Run:
   model: dict
   rows: list[dict]
   operative: str
+  by_query: dict[str, np.ndarray]
 
   @classmethod
   def read(cls, model_dir: str) -> 'Run':
@@ -63,6 +66,7 @@ class Run:
       load('model.json', 'train'),
       metrics.read(model_dir),
       operative,
+      dict(np.load(os.path.join(model_dir, 'evaluation.npz'))),
     )
 
 
@@ -89,6 +93,28 @@ def figure(runs: Sequence[Run], test: str, key: str) -> Figure:
     return Figure(values[0], 1.96 * error)
   spread = statistics.stdev(values) / len(values) ** 0.5
   return Figure(statistics.fmean(values), _T.get(len(values) - 1, 1.96) * spread)
+
+
+def difference(runs: Sequence[Run], others: Sequence[Run], test: str) -> Figure:
+  """Loss of `runs` minus loss of `others`, paired: by seed where both have several, by question where one has one.
+
+  All models answer the same questions, so most of the spread over questions cancels in the difference.
+  """
+  if min(len(runs), len(others)) > 1:
+    pairs = [a.evaluation['tests'][test]['loss'] - b.evaluation['tests'][test]['loss'] for a, b in zip(runs, others, strict=False)]
+    spread = statistics.stdev(pairs) / len(pairs) ** 0.5
+    return Figure(statistics.fmean(pairs), _T.get(len(pairs) - 1, 1.96) * spread)
+  (nll, tokens), (other, _) = runs[0].by_query[test], others[0].by_query[test]
+  mean = (nll - other).sum() / tokens.sum()
+  error = np.sqrt(((nll - other - mean * tokens) ** 2).sum()) / tokens.sum()
+  return Figure(float(mean), 1.96 * float(error))
+
+
+def best(groups: dict[str, list[Run]], test: str) -> tuple[str, set[str]]:
+  """The objective of the lowest loss, and all that the paired intervals do not tell from it (itself included)."""
+  first = min(groups, key=lambda name: figure(groups[name], test, 'loss').mean)
+  gaps = {name: difference(runs, groups[first], test) for name, runs in groups.items()}
+  return first, {name for name, gap in gaps.items() if name == first or gap.mean - gap.half <= 0}
 
 
 def group(runs: Sequence[Run]) -> dict[str, list[Run]]:

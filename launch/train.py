@@ -11,7 +11,9 @@ def _main(argv: Sequence[str]) -> None:
   if not options.gin_file:
     raise flags.UserError('Give --gin_file=gin/runs/pretrain.gin and --gin_file=gin/objectives/NAME.gin.')
   with flags.quiet():
-    from . import config, loop
+    from . import config, loop, start
+
+    start.tensorflow_on_cpu()
 
   config.load(options.gin_file, options.gin_bindings, options.gin_search_paths)
   config.call(loop.train)

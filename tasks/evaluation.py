@@ -33,10 +33,10 @@ class Questions:
     seed: decides segments and gaps; the same for every model of a comparison.
   """
 
-  left_to_right: int = 1200
-  masked: int = 96
-  infill: int = 400
-  salient: int = 400
+  left_to_right: int = 1600
+  masked: int = 128
+  infill: int = 600
+  salient: int = 600
   infill_tokens: int = 3
   seed: int = 0
 

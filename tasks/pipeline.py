@@ -81,7 +81,7 @@ class Source:
     """All rows of a split, once, in the corpus's order; see `rows.make_rows`."""
     cached = self.config.use_cached and getattr(self._provider, 'cache_dir', None) is not None
     documents = self._provider.get_dataset(
-      sequence_length=None, split=split, shuffle=False, use_cached=cached, num_epochs=1
+      sequence_length=None, split=split, shuffle=False, use_cached=cached, num_epochs=1, try_in_mem_cache=False
     )
     units = tuple(name for name in annotate.UNIT_FEATURES if name in documents.element_spec)
     return rows.make_rows(documents, self.config.text_length, self.special, units)

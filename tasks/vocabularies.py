@@ -177,7 +177,8 @@ def token_name(vocabulary: seqio.Vocabulary, token: int) -> str:
   if token in names:
     return names[token]
   if isinstance(vocabulary, seqio.SentencePieceVocabulary):
-    return vocabulary.tokenizer.id_to_piece(int(token)).replace('\u2581', ' ')
+    piece = vocabulary.tokenizer.id_to_piece(int(token)).replace('\u2581', ' ')
+    return '\u23ce' if piece == '<0x0A>' else piece
   return vocabulary.decode([int(token)])
 
 
