@@ -20,7 +20,9 @@ def main(argv: list[str] | None = None) -> int:
     return importlib.import_module(f'.{argv[0]}', __package__).main(argv[1:])
   width = max(map(len, COMMANDS))
   lines = [f'  {name:{width}}  {text}' for name, text in COMMANDS.items()]
-  usage = '\n'.join(['usage: unmask COMMAND [flags]', '', *lines, '', 'unmask COMMAND --help lists the flags of a command.'])
+  usage = '\n'.join(
+    ['usage: unmask COMMAND [flags]', '', *lines, '', 'unmask COMMAND --help lists the flags of a command.']
+  )
   if not argv or argv[0] in ('-h', '--help', 'help'):
     print(usage)
     return 0

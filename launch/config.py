@@ -18,7 +18,9 @@ _NAME = re.compile(r'^([A-Za-z_][\w./]*) =', re.MULTILINE)
 _inherited: set[str] = set()  # names that a saved configuration gave; a program need not use all of them
 
 
-def load(files: Sequence[str], bindings: Sequence[str], search_paths: Sequence[str] = ('.',), saved: str | None = None) -> None:
+def load(
+  files: Sequence[str], bindings: Sequence[str], search_paths: Sequence[str] = ('.',), saved: str | None = None
+) -> None:
   """Replaces gin's configuration; UserError with the file and the reason if something does not parse.
 
   Args:

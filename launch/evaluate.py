@@ -9,7 +9,9 @@ from . import flags
 
 def _main(argv: Sequence[str]) -> None:
   parser = flags.parser('evaluate', 'Ask trained models the same held-out questions, each through its own scorer.')
-  parser.add_argument('--model_dir', action='append', required=True, metavar='DIR', help='a trained model; may be repeated')
+  parser.add_argument(
+    '--model_dir', action='append', required=True, metavar='DIR', help='a trained model; may be repeated'
+  )
   options = flags.parse(parser, argv)
   saved = [flags.saved_config(model_dir) for model_dir in options.model_dir]
   with flags.quiet():

@@ -1,8 +1,8 @@
 """Flags, as t5x users know them, and the one place where a user's mistake becomes one line and exit status 2.
 
-    --gin_file=PATH            a gin file; repeat it, later files override earlier ones
-    --gin.NAME=VALUE           one binding, for example --gin.TRAIN_STEPS=100 or --gin.MaskedLM.rate=0.3
-    --gin_search_paths=A,B     where gin files are looked for, before the files that ship with unmask
+--gin_file=PATH            a gin file; repeat it, later files override earlier ones
+--gin.NAME=VALUE           one binding, for example --gin.TRAIN_STEPS=100 or --gin.MaskedLM.rate=0.3
+--gin_search_paths=A,B     where gin files are looked for, before the files that ship with unmask
 """
 
 import argparse

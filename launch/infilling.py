@@ -74,7 +74,9 @@ def infill(
     left, right = _encode(source, text)
     length = pipeline.text_length + 8
     if len(left) + len(right) + max_tokens + 3 > length:
-      raise UserError(f'The text has {len(left) + len(right)} tokens; this model was trained on {pipeline.text_length}.')
+      raise UserError(
+        f'The text has {len(left) + len(right)} tokens; this model was trained on {pipeline.text_length}.'
+      )
     filler = _Filler(decoder, params, source, objective.attention, length, beam)
     found = filler.fill(objective.scorer(source.special), left, right, max_tokens)
   best: dict[str, Completion] = {}
@@ -154,7 +156,9 @@ class _Filler:
     scores = np.where(allowed, log_probs, -np.inf) + np.array([score for _, score in beams])[:, None]
     best = np.argsort(scores, axis=None)[::-1][: self.beam]
     where = [np.unravel_index(i, scores.shape) for i in best]
-    return [((*beams[b][0], int(token)), float(scores[b, token])) for b, token in where if np.isfinite(scores[b, token])]
+    return [
+      ((*beams[b][0], int(token)), float(scores[b, token])) for b, token in where if np.isfinite(scores[b, token])
+    ]
 
   def _masked(self, scorer: PseudoLikelihood, left, right, max_tokens):
     found = []

@@ -7,7 +7,9 @@ from . import flags
 
 
 def _main(argv: Sequence[str]) -> None:
-  parser = flags.parser('inspect', 'Show a real example under an objective, and the realised shares over a thousand rows.')
+  parser = flags.parser(
+    'inspect', 'Show a real example under an objective, and the realised shares over a thousand rows.'
+  )
   parser.add_argument('--row', type=int, default=0, help='which row that holds an example (default 0)')
   parser.add_argument('--rows', type=int, default=1000, help='how many rows to count (default 1000)')
   options = flags.parse(parser, argv)

@@ -11,11 +11,18 @@ from ..tasks import annotate, vocabularies
 from ..tasks.pipeline import Pipeline, Source
 from . import config, realised
 
-_READS = {'masked': 'bold white on dark_red', 'other': 'bold black on yellow', 'kept': 'bold black on green', 'moved': 'bold white on dark_blue'}
+_READS = {
+  'masked': 'bold white on dark_red',
+  'other': 'bold black on yellow',
+  'kept': 'bold black on green',
+  'moved': 'bold white on dark_blue',
+}
 _PREDICTS = 'bold black on cyan'
 
 
-def inspect(*, objective: Objective, pipeline: Pipeline, row: int = 0, num_rows: int = 1000, split: str = 'train') -> None:
+def inspect(
+  *, objective: Objective, pipeline: Pipeline, row: int = 0, num_rows: int = 1000, split: str = 'train'
+) -> None:
   """Prints one row under an objective, and the realised shares over `num_rows` rows.
 
   Args:
@@ -32,9 +39,18 @@ def inspect(*, objective: Objective, pipeline: Pipeline, row: int = 0, num_rows:
   if shown is None:
     raise UserError(f'The {split} split has no row number {row} that holds an example of {type(objective).__name__}.')
   console = rich.console.Console(highlight=False)
-  console.print(f'[bold]{type(objective).__name__}[/] on row {int(shown["example_id"])} of {source.config.mixture_or_task_name} ({split})')
-  console.print(f'attention: {objective.attention.kind} inside segments; output {"i predicts token i + 1" if objective.shift else "i predicts token i"}')
-  for part in (_text(source, objective, shown), _reads(source, shown), _predicts(source, shown), _sees(objective, shown)):
+  console.print(
+    f'[bold]{type(objective).__name__}[/] on row {int(shown["example_id"])} of {source.config.mixture_or_task_name} ({split})'
+  )
+  console.print(
+    f'attention: {objective.attention.kind} inside segments; output {"i predicts token i + 1" if objective.shift else "i predicts token i"}'
+  )
+  for part in (
+    _text(source, objective, shown),
+    _reads(source, shown),
+    _predicts(source, shown),
+    _sees(objective, shown),
+  ):
     console.print()
     console.print(part)
   console.print()
@@ -49,7 +65,9 @@ def _text(source: Source, objective: Objective, row: dict[str, np.ndarray]) -> r
     if row['segment_ids'][i]:
       if ids[i] and i and ids[i] != ids[i - 1]:
         text.append('\u00b7', style='dim')
-      text.append(vocabularies.token_name(source.vocabulary, int(token)), style='underline not bold' if ids[i] else 'not bold')
+      text.append(
+        vocabularies.token_name(source.vocabulary, int(token)), style='underline not bold' if ids[i] else 'not bold'
+      )
   if objective.units:
     text.append(f'\n         underlined: {objective.units[0].removesuffix("_ids")} units, divided by dots', style='dim')
   return text
@@ -97,9 +115,15 @@ def _predicts(source: Source, row: dict[str, np.ndarray]) -> rich.text.Text:
 def _sees(objective: Objective, row: dict[str, np.ndarray], size: int = 16) -> rich.text.Text:
   """Who may see whom among the first positions: a row a query, a column a key."""
   segments = row['decoder_segment_ids'][:size]
-  text = rich.text.Text(f'sees     (first {len(segments)} positions; a line is what one position may look at)\n', style='bold')
+  text = rich.text.Text(
+    f'sees     (first {len(segments)} positions; a line is what one position may look at)\n', style='bold'
+  )
   index = np.arange(len(segments))
-  ordered = objective.attention.ordered_in(0, 1) if isinstance(objective.attention.ordered, bool) else objective.attention.always_ordered
+  ordered = (
+    objective.attention.ordered_in(0, 1)
+    if isinstance(objective.attention.ordered, bool)
+    else objective.attention.always_ordered
+  )
   allowed = (segments[:, None] == segments[None]) & (segments > 0)[:, None]
   allowed &= (index[None] <= index[:, None]) | (not ordered)
   for line in allowed:
@@ -110,18 +134,29 @@ def _sees(objective: Objective, row: dict[str, np.ndarray], size: int = 16) -> r
 def _shares(source: Source, objective: Objective, num_rows: int, split: str) -> rich.table.Table:
   """Realised against configured."""
   shares = realised.shares(source, objective, num_rows, split)
-  configured = {name: getattr(objective, name) for name in ('rate', 'budget', 'p_untouched') if getattr(objective, name, None) is not None}
+  configured = {
+    name: getattr(objective, name)
+    for name in ('rate', 'budget', 'p_untouched')
+    if getattr(objective, name, None) is not None
+  }
   table = rich.table.Table(title=f'over {shares["rows"]} rows of {source.config.text_length} tokens')
   table.add_column('figure')
   table.add_column('realised', justify='right')
   table.add_column('configured', justify='right')
   table.add_column('what it is')
   told = configured.get('budget', configured.get('rate'))
-  table.add_row('corrupted', f'{shares["corrupted"]:.4f}', f'{told:.4f}' if told is not None else '', 'input positions changed, chosen or moved, a text token')
+  table.add_row(
+    'corrupted',
+    f'{shares["corrupted"]:.4f}',
+    f'{told:.4f}' if told is not None else '',
+    'input positions changed, chosen or moved, a text token',
+  )
   table.add_row('supervised', f'{shares["supervised"]:.4f}', '', 'positions with weight, a text token')
   table.add_row('rows dropped', f'{shares["rows_dropped"]:.4f}', '', 'rows without an example of this objective')
   table.add_row('padding', f'{shares["padding"]:.4f}', '', "share of the model's positions")
-  table.add_row('positions a token', f'{shares["positions_per_token"]:.4f}', '', 'what a text token costs in model positions')
+  table.add_row(
+    'positions a token', f'{shares["positions_per_token"]:.4f}', '', 'what a text token costs in model positions'
+  )
   if objective.units:
     table.caption = f'units: {", ".join(objective.units)} of {", ".join(annotate.UNIT_FEATURES)}'
   return table

@@ -109,10 +109,10 @@ def train(
     _write_facts(model_dir, source, model, objective, batch_size, writer)
     train_step = jax.jit(step_lib.make_train_step(decoder, scoring, transform, microbatches), donate_argnums=0)
     evaluator = _Evaluator(decoder, scoring, source, objective, batch_size, evaluation, device_mesh)
-    batches = source.batches(
-      objective, batch_size, skip=first, host=jax.process_index(), num_hosts=jax.process_count()
+    batches = source.batches(objective, batch_size, skip=first, host=jax.process_index(), num_hosts=jax.process_count())
+    log = _Log(
+      progress.Progress(os.path.basename(os.path.normpath(model_dir)), first, train_steps), writer, position, log_period
     )
-    log = _Log(progress.Progress(os.path.basename(os.path.normpath(model_dir)), first, train_steps), writer, position, log_period)
     schedule = optimizer.schedule.build(train_steps)
     pending = None
     for n in range(first, last):
@@ -129,7 +129,11 @@ def train(
         with log.paused():
           writer.write(done, {f'eval/{k}': v for k, v in evaluator(state.params).items()})
       if saved.due(done, is_last):
-        saved.save(state, done, {'batches': done, 'seed': seed, 'tokens': log.tokens, 'scored': log.scored, 'seconds': log.seconds})
+        saved.save(
+          state,
+          done,
+          {'batches': done, 'seed': seed, 'tokens': log.tokens, 'scored': log.scored, 'seconds': log.seconds},
+        )
     saved.wait()
     saved.close()
     log.bar.close()
@@ -149,7 +153,13 @@ def restore_or_create(
   """The newest checkpoint on this mesh, or a fresh state at batch 0."""
   latest = saved.latest()
   if latest is None:
-    return state_lib.create(decoder, transform, mesh, seed), {'batches': 0, 'seed': seed, 'tokens': 0.0, 'scored': 0.0, 'seconds': 0.0}
+    return state_lib.create(decoder, transform, mesh, seed), {
+      'batches': 0,
+      'seed': seed,
+      'tokens': 0.0,
+      'scored': 0.0,
+      'seconds': 0.0,
+    }
   shape = jax.eval_shape(lambda: state_lib.fresh(decoder, transform, seed))
   return saved.restore(latest, shape, state_lib.shardings(decoder, transform, mesh))
 
@@ -184,7 +194,12 @@ def _check_same_model(model_dir: str, model: DecoderConfig, objective: Objective
 
 
 def _write_facts(
-  model_dir: str, source: Source, model: DecoderConfig, objective: Objective, batch_size: int, writer: metrics.MetricsWriter
+  model_dir: str,
+  source: Source,
+  model: DecoderConfig,
+  objective: Objective,
+  batch_size: int,
+  writer: metrics.MetricsWriter,
 ) -> None:
   """The realised shares of the objective on real rows, beside the configuration."""
   shares = realised.shares(source, objective)
@@ -196,7 +211,9 @@ def _write_facts(
 class _Evaluator:
   """The objective's loss over a fixed set of held-out batches."""
 
-  def __init__(self, decoder, scoring, source: Source, objective: Objective, batch_size: int, how: Evaluation, mesh: Mesh):
+  def __init__(
+    self, decoder, scoring, source: Source, objective: Objective, batch_size: int, how: Evaluation, mesh: Mesh
+  ):
     self._mesh = mesh
     self._step = jax.jit(step_lib.make_eval_step(decoder, scoring))
     stream = source.batches(

@@ -3,8 +3,6 @@
 import json
 import os
 
-from clu import metric_writers
-
 
 class MetricsWriter:
   """Writes scalars by step. A resumed run takes back what it had written beyond the step it resumes from."""
@@ -17,6 +15,8 @@ class MetricsWriter:
       file.writelines(json.dumps(row) + '\n' for row in kept)
     os.replace(scratch, self._path)
     self._file = open(self._path, 'a')  # noqa: SIM115  closed in close()
+    from clu import metric_writers  # brings TensorFlow, which readers of metrics do not need
+
     self._board = metric_writers.SummaryWriter(os.path.join(model_dir, 'tensorboard'))
 
   def write(self, step: int, values: dict[str, float]) -> None:

@@ -46,7 +46,9 @@ class Schedule:
     else:
       raise UserError(f'Schedule.decay is {self.decay!r}; choose cosine, linear, constant, rsqrt or wsd.')
     # Update k of the warm-up runs at k / warmup of the peak: no update is wasted on a rate of 0.
-    return optax.join_schedules([optax.linear_schedule(self.peak / max(1, warmup), self.peak, max(1, warmup - 1)), after], [warmup])
+    return optax.join_schedules(
+      [optax.linear_schedule(self.peak / max(1, warmup), self.peak, max(1, warmup - 1)), after], [warmup]
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -69,12 +69,19 @@ def markdown(groups: 'dict[str, list[Run]]') -> str:
       home = ' ◆' if runs[0].evaluation['home'] == test else ''
       cells.append(f'{mark}{loss}{mark}{home} / {exact} %')
     cost = _costs(runs)
-    cells += [f'{cost["read"]:,.0f}', f'{cost["supervised"]:,.0f}', f'{cost["rate"]:,.0f}', f'{cost["flops"] / 1e12:,.1f}']
+    cells += [
+      f'{cost["read"]:,.0f}',
+      f'{cost["supervised"]:,.0f}',
+      f'{cost["rate"]:,.0f}',
+      f'{cost["flops"] / 1e12:,.1f}',
+    ]
     lines.append('| ' + ' | '.join(cells) + ' |')
   first = next(iter(groups.values()))[0].evaluation['tests']
   base = [f'{first[test]["unigram_loss"]:.2f} / –' for test in titles]
   lines.append('| ' + ' | '.join(['unigram baseline', 'nothing', *base, '', '', '', '']) + ' |')
-  return '\n'.join([*lines, '', f'Losses in nats a token with 95 % intervals {_intervals(groups)}. ◆ what the objective trains.', ''])
+  return '\n'.join(
+    [*lines, '', f'Losses in nats a token with 95 % intervals {_intervals(groups)}. ◆ what the objective trains.', '']
+  )
 
 
 def _intervals(groups: 'dict[str, list[Run]]') -> str:
@@ -104,7 +111,17 @@ def html_table(groups: 'dict[str, list[Run]]') -> str:
 
 
 def _cost_table(groups: 'dict[str, list[Run]]') -> str:
-  head = ['objective', 'text tokens read', 'supervised', 'a token read', 'corrupted', 'padding', 'model TFLOPs', 'tokens/s', 'training']
+  head = [
+    'objective',
+    'text tokens read',
+    'supervised',
+    'a token read',
+    'corrupted',
+    'padding',
+    'model TFLOPs',
+    'tokens/s',
+    'training',
+  ]
   rows = ['<tr>' + ''.join(f'<th>{h}</th>' for h in head) + '</tr>']
   for name, runs in groups.items():
     cost, real = _costs(runs), runs[0].realised
@@ -162,7 +179,8 @@ def html_body(groups: 'dict[str, list[Run]]', curves: str, tests: str) -> str:
   counts = runs[0].evaluation['tests']
   asked = ', '.join(f'{_titles()[name].lower()} {test["gaps"]:,} gaps' for name, test in counts.items())
   configs = ''.join(
-    f'<details><summary>{html.escape(run.model_dir)}</summary><pre>{html.escape(run.operative)}</pre></details>' for run in runs
+    f'<details><summary>{html.escape(run.model_dir)}</summary><pre>{html.escape(run.operative)}</pre></details>'
+    for run in runs
   )
   return f"""
 <h1>One decoder, {len(groups)} objectives</h1>

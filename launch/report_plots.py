@@ -45,14 +45,18 @@ def curves(groups: 'dict[str, list[Run]]') -> str:
   columns = min(3, len(groups))
   lines = math.ceil(len(groups) / columns)
   with plt.rc_context(_STYLE):
-    figure, axes = plt.subplots(lines, columns, figsize=(3.4 * columns, 2.4 * lines), squeeze=False, layout='constrained')
+    figure, axes = plt.subplots(
+      lines, columns, figsize=(3.4 * columns, 2.4 * lines), squeeze=False, layout='constrained'
+    )
     for axis in axes.flat[len(groups) :]:
       axis.set_visible(False)
     for (name, runs), axis, colour in zip(groups.items(), axes.flat, COLOURS * 9, strict=False):
       for run in runs:
         train = [(row['total_tokens'] / 1e6, row['loss']) for row in run.rows if 'total_tokens' in row]
         tokens = {row['step']: row['total_tokens'] / 1e6 for row in run.rows if 'total_tokens' in row}
-        held = [(tokens[row['step']], row['eval/loss']) for row in run.rows if 'eval/loss' in row and row['step'] in tokens]
+        held = [
+          (tokens[row['step']], row['eval/loss']) for row in run.rows if 'eval/loss' in row and row['step'] in tokens
+        ]
         axis.plot(*zip(*train, strict=True), color=colour, alpha=0.35, linewidth=0.9, label='training')
         if held:
           axis.plot(*zip(*held, strict=True), color=colour, marker='o', markersize=2.8, linewidth=1.3, label='held out')
@@ -78,7 +82,14 @@ def tests(groups: 'dict[str, list[Run]]') -> str:
         value = reporting.figure(runs, test, 'loss')
         home = runs[0].evaluation['home'] == test
         axis.errorbar(
-          value.mean, place, xerr=value.half, fmt='D' if home else 'o', color=colour, markersize=6, capsize=3, elinewidth=1.2
+          value.mean,
+          place,
+          xerr=value.half,
+          fmt='D' if home else 'o',
+          color=colour,
+          markersize=6,
+          capsize=3,
+          elinewidth=1.2,
         )
       base = next(iter(groups.values()))[0].evaluation['tests'][test]['unigram_loss']
       axis.axvline(base, color='#444444', linestyle='--', linewidth=0.9)

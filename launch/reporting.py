@@ -101,7 +101,10 @@ def difference(runs: Sequence[Run], others: Sequence[Run], test: str) -> Figure:
   All models answer the same questions, so most of the spread over questions cancels in the difference.
   """
   if min(len(runs), len(others)) > 1:
-    pairs = [a.evaluation['tests'][test]['loss'] - b.evaluation['tests'][test]['loss'] for a, b in zip(runs, others, strict=False)]
+    pairs = [
+      a.evaluation['tests'][test]['loss'] - b.evaluation['tests'][test]['loss']
+      for a, b in zip(runs, others, strict=False)
+    ]
     spread = statistics.stdev(pairs) / len(pairs) ** 0.5
     return Figure(statistics.fmean(pairs), _T.get(len(pairs) - 1, 1.96) * spread)
   (nll, tokens), (other, _) = runs[0].by_query[test], others[0].by_query[test]

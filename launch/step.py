@@ -78,7 +78,7 @@ def make_train_step(
     grads, sums = _gradients(decoder, scoring, state.params, batch, microbatches)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    metrics = _metrics(sums, batch) | {'grad_norm': optax.global_norm(grads)}
+    metrics = _metrics(sums, batch) | {'grad_norm': optax.tree.norm(grads)}
     return TrainState(step=state.step + 1, params=params, opt_state=opt_state), metrics
 
   return train_step
@@ -108,7 +108,9 @@ def _gradients(decoder: Decoder, scoring: Scoring, params: dict, batch: Batch, m
   if microbatches == 1:
     return grad(params, batch)
   # Row r goes to microbatch r % k, so that every device keeps its rows.
-  parts = jax.tree.map(lambda x: x.reshape(x.shape[0] // microbatches, microbatches, *x.shape[1:]).swapaxes(0, 1), batch)
+  parts = jax.tree.map(
+    lambda x: x.reshape(x.shape[0] // microbatches, microbatches, *x.shape[1:]).swapaxes(0, 1), batch
+  )
 
   def add(carry, part):
     return jax.tree.map(jnp.add, carry, grad(params, part)), None

@@ -60,7 +60,10 @@ def sweep(
   began, failed = time.monotonic(), []
   for number, cell in enumerate(cells, 1):
     state = 'is trained' if cell.trained else 'training'
-    print(f'[{time.monotonic() - began:4.0f} s] {number}/{len(cells)} {os.path.basename(cell.model_dir)}: {state}', flush=True)
+    print(
+      f'[{time.monotonic() - began:4.0f} s] {number}/{len(cells)} {os.path.basename(cell.model_dir)}: {state}',
+      flush=True,
+    )
     if not cell.trained and _train(cell, run, bindings):
       failed.append(cell)
   done = [cell for cell in cells if cell.trained]
@@ -74,7 +77,9 @@ def sweep(
         json.dump({'objective': cell.objective, 'seed': cell.seed}, file)
     reporting.report([cell.model_dir for cell in done], sweep_dir)
   for cell in failed:
-    print(f'unmask: {cell.model_dir} failed; what it printed is above. The same command tries it again.', file=sys.stderr)
+    print(
+      f'unmask: {cell.model_dir} failed; what it printed is above. The same command tries it again.', file=sys.stderr
+    )
   return len(failed)
 
 

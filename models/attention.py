@@ -43,4 +43,6 @@ def visible(
 
 def attend(q_BxLxHxE: jax.Array, k_BxLxKxE: jax.Array, v_BxLxKxE: jax.Array, visible_BxLxL: jax.Array) -> jax.Array:
   """Scaled dot-product attention with grouped queries; softmax in float32. Returns [B, L, H, E] in q's dtype."""
-  return jax.nn.dot_product_attention(q_BxLxHxE, k_BxLxKxE, v_BxLxKxE, mask=visible_BxLxL[:, None], implementation='xla')
+  return jax.nn.dot_product_attention(
+    q_BxLxHxE, k_BxLxKxE, v_BxLxKxE, mask=visible_BxLxL[:, None], implementation='xla'
+  )

@@ -43,7 +43,9 @@ class Decoder(nn.Module):
     if c.vocab_size is None:
       raise ValueError('DecoderConfig.vocab_size is not set; use with_vocabulary')
     # A tied table is drawn at the output head's scale, 1 / sqrt(D); the blocks want inputs of unit variance.
-    embedding = layers.param(self, 'embedding', (c.vocab_size, c.embed_dim), ('vocab', 'embed'), c.embed_dim, c.param_dtype)
+    embedding = layers.param(
+      self, 'embedding', (c.vocab_size, c.embed_dim), ('vocab', 'embed'), c.embed_dim, c.param_dtype
+    )
     x = embedding.astype(c.dtype)[tokens_BxL] * (c.embed_dim**0.5 if c.tied_embeddings else 1.0)
     x = nn.with_logical_constraint(x, ('batch', 'length', 'activation_embed'))
 

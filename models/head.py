@@ -41,7 +41,7 @@ def scored_positions(weights_BxL: jax.Array, bound: int) -> jax.Array:
   length = weights_BxL.shape[1]
   if bound >= length:
     return jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), weights_BxL.shape)
-  rank = jnp.where(weights_BxL != 0, 0, length) + jnp.arange(length)
+  rank = jnp.where(weights_BxL != 0, 0, length) + jnp.arange(length)[None]
   return jnp.argsort(rank, axis=1)[:, :bound].astype(jnp.int32)
 
 

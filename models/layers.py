@@ -29,14 +29,14 @@ class RMSNorm(nn.Module):
     )
     x = x_BxLxD.astype(jnp.float32)
     x = x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + self.config.norm_epsilon)
-    return (x * scale.astype(jnp.float32)).astype(self.config.dtype)
+    return (x * scale.astype(jnp.float32)[None, None]).astype(self.config.dtype)
 
 
 def rotate(x_BxLxHxE: jax.Array, positions_BxL: jax.Array, theta: float) -> jax.Array:
   """Rotary positions (arXiv 2104.09864), halves convention as in Llama's released weights on Hugging Face."""
   half = x_BxLxHxE.shape[-1] // 2
   frequency = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
-  angle = positions_BxL[:, :, None, None].astype(jnp.float32) * frequency
+  angle = positions_BxL[:, :, None, None].astype(jnp.float32) * frequency[None, None, None]
   sin, cos = jnp.sin(angle), jnp.cos(angle)
   first, second = jnp.split(x_BxLxHxE.astype(jnp.float32), 2, axis=-1)
   turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
@@ -54,7 +54,9 @@ class Attention(nn.Module):
     x = x_BxLxD.astype(c.dtype)
 
     def project(name: str, heads: int, axis: str) -> jax.Array:
-      kernel = param(self, name, (c.embed_dim, heads, c.head_dim), ('embed', axis, 'head_dim'), c.embed_dim, c.param_dtype)
+      kernel = param(
+        self, name, (c.embed_dim, heads, c.head_dim), ('embed', axis, 'head_dim'), c.embed_dim, c.param_dtype
+      )
       return jnp.einsum('bld,dhe->blhe', x, kernel.astype(c.dtype))
 
     q = rotate(project('query', c.num_heads, 'heads'), positions_BxL, c.rope_theta)
@@ -62,7 +64,9 @@ class Attention(nn.Module):
     v = project('value', c.num_kv_heads, 'kv_heads')
     mixed = attention.attend(q, k, v, visible_BxLxL)
     width = c.num_heads * c.head_dim
-    out = param(self, 'out', (c.num_heads, c.head_dim, c.embed_dim), ('heads', 'head_dim', 'embed'), width, c.param_dtype)
+    out = param(
+      self, 'out', (c.num_heads, c.head_dim, c.embed_dim), ('heads', 'head_dim', 'embed'), width, c.param_dtype
+    )
     return jnp.einsum('blhe,hed->bld', mixed, out.astype(c.dtype))
 
 
@@ -95,6 +99,8 @@ class Block(nn.Module):
     axes = ('batch', 'length', 'activation_embed')
     mask = masks_BxLxL[0] if len(masks_BxLxL) == 1 else jnp.where(ordered, *masks_BxLxL)
     x = nn.with_logical_constraint(x_BxLxD, axes)
-    x = x + Attention(self.config, name='attention')(RMSNorm(self.config, name='attention_norm')(x), positions_BxL, mask)
+    x = x + Attention(self.config, name='attention')(
+      RMSNorm(self.config, name='attention_norm')(x), positions_BxL, mask
+    )
     x = x + GatedMLP(self.config, name='mlp')(RMSNorm(self.config, name='mlp_norm')(x))
     return nn.with_logical_constraint(x, axes), None

@@ -61,7 +61,9 @@ class CausalMasked(base.Objective):
 
   def corrupt(self, rows, seeds, special):
     if self.max_spans > len(special.sentinels):
-      raise UserError(f'CausalMasked.max_spans is {self.max_spans}; the vocabulary has {len(special.sentinels)} sentinels.')
+      raise UserError(
+        f'CausalMasked.max_spans is {self.max_spans}; the vocabulary has {len(special.sentinels)} sentinels.'
+      )
     tokens, segments = rows['targets'], rows['segment_ids']
     body_start, body_length = _bodies(special.is_text(tokens) & (segments > 0), segments)
     count = self._draw_counts(seeds, body_length)

@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 
 import tensorflow as tf
 
+from .. import UserError
 from . import base, masked_lm, units
 
 
@@ -62,6 +63,14 @@ class SalientSpan(masked_lm.MaskedLM):
     flat = tf.reshape(segment_ids + (length + 1) * tf.range(batch)[:, tf.newaxis], [-1])
     total = tf.math.unsorted_segment_max(tf.reshape(spent, [-1]), flat, batch * (length + 1))
     return tf.reshape(tf.gather(total, flat), [batch, length])
+
+  def check(self, text_length):
+    super().check(text_length)
+    if text_length < self.max_span_tokens + 2:
+      raise UserError(
+        f"TASK_FEATURE_LENGTHS['targets'] is {text_length}; SalientSpan with max_span_tokens={self.max_span_tokens} needs at "
+        f'least {self.max_span_tokens + 2}.'
+      )
 
   def keep(self, rows, special):
     return tf.reduce_any(self.unit_starts(rows, self.candidates(rows, special)) >= 0, axis=1)

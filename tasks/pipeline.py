@@ -40,7 +40,9 @@ class Pipeline:
 
   def __post_init__(self) -> None:
     if set(self.task_feature_lengths) != {'targets'}:
-      raise UserError(f"TASK_FEATURE_LENGTHS is {dict(self.task_feature_lengths)}; it needs one entry, {{'targets': N}}.")
+      raise UserError(
+        f"TASK_FEATURE_LENGTHS is {dict(self.task_feature_lengths)}; it needs one entry, {{'targets': N}}."
+      )
 
   @property
   def text_length(self) -> int:
@@ -73,7 +75,9 @@ class Source:
   def __init__(self, config: Pipeline, provider: seqio.Task | seqio.Mixture, folder: str | None):
     self.config, self.folder, self._provider = config, folder, provider
     if 'targets' not in provider.output_features:
-      raise UserError(f'{config.mixture_or_task_name} has no feature "targets"; it has {list(provider.output_features)}.')
+      raise UserError(
+        f'{config.mixture_or_task_name} has no feature "targets"; it has {list(provider.output_features)}.'
+      )
     self.vocabulary: seqio.Vocabulary = provider.output_features['targets'].vocabulary
     self.special: SpecialTokens = vocabularies.special_tokens(self.vocabulary)
 
@@ -113,10 +117,16 @@ class Source:
       Dictionaries of the features of `objectives.base`, int32 or float32 [batch_size / num_hosts, model_length].
     """
     local = batch_size // num_hosts
-    dataset = self._epochs(split) if split == 'train' else self.rows(split).map(lambda row: row | {'epoch': tf.zeros([], tf.int64)})
+    dataset = (
+      self._epochs(split)
+      if split == 'train'
+      else self.rows(split).map(lambda row: row | {'epoch': tf.zeros([], tf.int64)})
+    )
     dataset = preprocessor.keep_rows(objective, self.special)(dataset)
     dataset = dataset.batch(batch_size, drop_remainder=True).skip(skip)
-    dataset = dataset.map(lambda batch: {name: value[host * local : (host + 1) * local] for name, value in batch.items()})
+    dataset = dataset.map(
+      lambda batch: {name: value[host * local : (host + 1) * local] for name, value in batch.items()}
+    )
     dataset = dataset.map(preprocessor.corrupt_block(objective, self.special, self.config.seed), num_parallel_calls=2)
     dataset = dataset.map(lambda batch: {name: batch[name] for name in batch if name in MODEL_FEATURES})
     options = tf.data.Options()

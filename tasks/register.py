@@ -30,7 +30,7 @@ import tqdm
 
 from .. import UserError
 from . import annotate, cache, corpora, salience, vocabularies, words
-from .lexicon import Lexicon, Segmenter
+from .lexicon import Segmenter
 from .lexicon import build as build_lexicon
 
 _VERSION = 1  # of what is made here; part of the fingerprint

@@ -102,10 +102,16 @@ def special_tokens(vocabulary: seqio.Vocabulary) -> SpecialTokens:
   size, extra = vocabulary.vocab_size, vocabulary.extra_ids
   needed = NUM_SENTINELS + 3
   if extra < needed:
-    raise UserError(f'The vocabulary has extra_ids={extra}; objectives need {needed} reserved ids: give it extra_ids={needed}.')
+    raise UserError(
+      f'The vocabulary has extra_ids={extra}; objectives need {needed} reserved ids: give it extra_ids={needed}.'
+    )
   bos = getattr(vocabulary, 'bos_id', None) if isinstance(vocabulary, seqio.SentencePieceVocabulary) else None
   bos = bos if bos is not None and bos > 0 else size - needed
-  low = 1 + max(i for i in (vocabulary.pad_id, vocabulary.eos_id, vocabulary.unk_id, bos if bos < size - extra else 0) if i is not None)
+  low = 1 + max(
+    i
+    for i in (vocabulary.pad_id, vocabulary.eos_id, vocabulary.unk_id, bos if bos < size - extra else 0)
+    if i is not None
+  )
   return SpecialTokens(
     pad=0,
     eos=vocabulary.eos_id,
@@ -172,7 +178,13 @@ def _piece_lengths(vocabulary: seqio.Vocabulary) -> tuple[np.ndarray, np.ndarray
 def token_name(vocabulary: seqio.Vocabulary, token: int) -> str:
   """One id as a person reads it: a piece with its leading space, or the name of a special id."""
   special = special_tokens(vocabulary)
-  names = {special.pad: '<pad>', special.eos: '</s>', special.bos: '<s>', special.mask: '[MASK]', special.end_of_span: '<eoss>'}
+  names = {
+    special.pad: '<pad>',
+    special.eos: '</s>',
+    special.bos: '<s>',
+    special.mask: '[MASK]',
+    special.end_of_span: '<eoss>',
+  }
   names |= {sentinel: f'<mask:{i}>' for i, sentinel in enumerate(special.sentinels)}
   if token in names:
     return names[token]

@@ -1,0 +1,36 @@
+# make ablation   the README's main job: six objectives, one decoder, one report
+# make test       everything that must hold
+# make lint       style and types
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+
+.PHONY: ablation test lint clean
+
+ablation: $(VENV)/.run
+	$(BIN)/unmask sweep --gin_file=gin/sweeps/core.gin
+
+test: $(VENV)/.test lint
+	$(BIN)/pytest -n 2 --dist loadfile
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyrefly check
+
+$(VENV)/.run: requirements.txt constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v < (3, 13) else "unmask needs Python 3.11 or 3.12; this is %d.%d: run make PYTHON=python3.11" % v)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo 'Installing pinned requirements into $(VENV) (1 to 3 minutes the first time)'
+	@$(PIP) -r requirements.txt
+	@$(PIP) --no-deps --editable .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.run requirements-test.txt
+	@echo 'Adding the test tools'
+	@$(PIP) -r requirements-test.txt
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .hypothesis .ruff_cache

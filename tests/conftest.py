@@ -1,0 +1,58 @@
+"""Eight virtual CPU devices, and corpora that tests share."""
+
+import contextlib
+import fcntl
+import os
+import pathlib
+from collections.abc import Iterator
+
+os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} --xla_force_host_platform_device_count=8'.strip()
+os.environ['JAX_PLATFORMS'] = 'cpu'
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+
+import jax
+import pytest
+
+jax.config.update('jax_numpy_rank_promotion', 'raise')
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+@contextlib.contextmanager
+def _alone(name: str) -> Iterator[None]:
+  """One process at a time: workers share what is built under data/."""
+  (ROOT / 'data').mkdir(exist_ok=True)
+  with open(ROOT / 'data' / f'.{name}.lock', 'w') as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    yield
+
+
+@pytest.fixture(scope='session')
+def default_task():
+  """The default corpus, prepared under data/ as `make ablation` does it."""
+  from unmask.tasks import default_text, register
+
+  corpus = default_text.DefaultText(download_dir=str(ROOT / 'data' / 'downloads'))
+  task = register.TextTask(name='default_text', corpus=corpus, data_dir=str(ROOT / 'data'))
+  with _alone('default_text'):
+    task.prepare(say=lambda line: None)
+  return task
+
+
+@pytest.fixture(scope='session')
+def default_source(default_task):
+  """Rows of 64 tokens of the default corpus."""
+  from unmask.tasks import pipeline
+
+  return pipeline.Pipeline(
+    mixture_or_task_name='default_text', task_feature_lengths={'targets': 64}, task=default_task
+  ).open(say=lambda line: None)
+
+
+@pytest.fixture(scope='session')
+def small_text(default_task, tmp_path_factory) -> str:
+  """A glob of text files: 300 documents of the default corpus, one a file."""
+  folder = tmp_path_factory.mktemp('small_text')
+  for number, document in zip(range(300), default_task.corpus.documents(), strict=False):
+    (folder / f'{number:03d}.txt').write_text(document['text'], encoding='utf-8')
+  return str(folder / '*.txt')

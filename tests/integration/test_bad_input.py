@@ -1,0 +1,146 @@
+"""Every mistake a user can make gets one sentence that names it, exit status 2, no traceback, and nothing half-written."""
+
+import os
+import pathlib
+
+import pytest
+from test_gin_files import HOME, SHRINK, train
+from unmask.launch import cli
+
+RUN = ('gin/runs/pretrain.gin', 'gin/objectives/mlm.gin')
+
+
+def _refused(capfd, status: int, *signs: str) -> None:
+  error = capfd.readouterr().err
+  lines = [line for line in error.strip().split('\n') if line.startswith('unmask: ')]
+  assert status == 2
+  assert len(lines) == 1, error
+  assert 'Traceback' not in error
+  for sign in signs:
+    assert sign in lines[0], lines[0]
+
+
+@pytest.mark.parametrize(
+  ('argv', 'sign'),
+  [
+    (['trian'], "no command 'trian'"),
+    (['train', '--gin_fil=x'], '--gin_fil=x'),
+    (['train'], '--gin_file'),
+    (['train', '--gin.TRAIN_STEPS'], '--gin.TRAIN_STEPS has no value'),
+    (['evaluate'], '--model_dir'),
+    (['evaluate', '--model_dir=/nowhere/at/all'], "'/nowhere/at/all' is no trained model"),
+    (['infill', '--model_dir=/nowhere', '--text=no gap'], 'one [MASK]'),
+    (['infill', '--model_dir=/nowhere', '--text=a [MASK] b'], "'/nowhere' is no trained model"),
+    (['inspect'], '--gin_file'),
+    (['inspect', '--gin_file=gin/objectives/mlm.gin', '--row=-1'], '--row'),
+    (['sweep'], '--gin_file'),
+    (['report', '--model_dir=/nowhere'], "'/nowhere' has no done.json"),
+  ],
+)
+def test_flags(argv, sign, capfd):
+  _refused(capfd, cli.main(argv), sign)
+
+
+@pytest.mark.parametrize(
+  ('files', 'bindings', 'signs'),
+  [
+    (('gin/runs/pretrian.gin',), {}, ("'gin/runs/pretrian.gin'", 'pretrain.gin')),
+    (('gin/runs/pretrain.gin', 'gin/objectives/mml.gin'), {}, ("'gin/objectives/mml.gin'", 'mlm.gin')),
+    (('gin/runs/pretrain.gin',), {}, ('OBJECTIVE',)),
+    (RUN, {'TRAIN_STEPZ': 7}, ('TRAIN_STEPZ', 'TRAIN_STEPS')),
+    (RUN, {'MaskedLM.rat': 0.2}, ('rat',)),
+    (RUN, {'MaskLM.rate': 0.2}, ('MaskLM',)),
+    (RUN, {'MaskedLM.rate': 2.0}, ('MaskedLM.rate is 2.0',)),
+    (RUN, {'OBJECTIVE': '@electra.Electra()'}, ('Electra',)),
+    (RUN, {'BATCH_SIZE': 12}, ('BATCH_SIZE=12', '8')),
+    (RUN, {'train.microbatches': 3}, ('BATCH_SIZE=8', '3 microbatches')),
+    (RUN, {'MeshConfig.tensor': 5}, ('tensor=5', '8 devices')),
+    (RUN, {'TASK_FEATURE_LENGTHS': "{'targets': 3}"}, ('is 3', 'at least 4')),
+    (RUN, {'TASK_FEATURE_LENGTHS': "{'inputs': 64}"}, ('TASK_FEATURE_LENGTHS',)),
+    (RUN, {'TRAIN_STEPS': 0}, ('TRAIN_STEPS=0',)),
+    (RUN, {'TRAIN_STEPS': '[1'}, ('gin',)),
+    (RUN, {'DecoderConfig.num_kv_heads': 3}, ('num_kv_heads=3',)),
+    (RUN, {'Schedule.decay': 'step'}, ("'step'",)),
+    (
+      ('gin/runs/pretrain.gin', 'gin/tasks/registered.gin', 'gin/objectives/mlm.gin'),
+      {'MIXTURE_OR_TASK_NAME': 'c5'},
+      ("'c5'",),
+    ),
+  ],
+)
+def test_configurations(files, bindings, signs, default_task, tmp_path, capfd):
+  more = {} if 'gin/tasks/registered.gin' in files else HOME
+  shrunk = dict(SHRINK)
+  if 'gin/tasks/registered.gin' in files:
+    more = {}
+    shrunk.pop('DATA_DIR')
+  given = shrunk | {'MODEL_DIR': str(tmp_path / 'run')} | more | bindings
+  argv = [
+    'train',
+    *(f'--gin_file={file}' for file in files),
+    *(f'--gin.{name}={value}' for name, value in given.items()),
+  ]
+  _refused(capfd, cli.main(argv), *signs)
+  assert not (tmp_path / 'run' / 'checkpoints').exists()
+
+
+def _local(tmp_path: pathlib.Path, pattern: str, **more) -> int:
+  files = ('gin/runs/pretrain.gin', 'gin/tasks/local_text.gin', 'gin/objectives/mlm.gin')
+  given = {'TEXT_PATTERN': pattern, 'DATA_DIR': str(tmp_path / 'made'), 'VOCABULARY_SIZE': 400} | more
+  return train(tmp_path / 'run', *files, **given)
+
+
+def test_corpora(tmp_path, capfd):
+  _refused(capfd, _local(tmp_path, str(tmp_path / '*.txt')), 'No file matches')
+  (tmp_path / 'empty.txt').write_text(' \n')
+  _refused(capfd, _local(tmp_path, str(tmp_path / '*.txt')), 'empty')
+  (tmp_path / 'junk.txt').write_bytes(os.urandom(5000))
+  _refused(capfd, _local(tmp_path, str(tmp_path / 'junk.txt')), 'junk.txt')
+  (tmp_path / 'zeros.txt').write_bytes(b'ab\x00\x01' * 500)
+  _refused(capfd, _local(tmp_path, str(tmp_path / 'zeros.txt')), 'zeros.txt', 'binary')
+  (tmp_path / 'one.txt').write_text('A single short document.')
+  _refused(capfd, _local(tmp_path, str(tmp_path / 'one.txt')), '1 documents')
+  for i in range(60):
+    (tmp_path / f'few{i}.txt').write_text(f'Words {i}.')
+  _refused(
+    capfd, _local(tmp_path, str(tmp_path / 'few*.txt'), VOCABULARY_SIZE=8000), 'vocabulary of 8000', 'VOCABULARY_SIZE'
+  )
+  assert not [name for name in os.listdir(tmp_path / 'made') if 'local_text' in name], 'something half-made was left'
+
+
+def test_long_and_tiny_documents_are_no_mistake(tmp_path, small_text):
+  """A document longer than any row and documents of one word train as all others do."""
+  import glob
+
+  texts = [pathlib.Path(path).read_text(encoding='utf-8') for path in sorted(glob.glob(small_text))]
+  (tmp_path / 'long.txt').write_text(' '.join(texts[:150]), encoding='utf-8')
+  for i, text in enumerate(texts[150:]):
+    (tmp_path / f'd{i}.txt').write_text(text, encoding='utf-8')
+    (tmp_path / f'w{i}.txt').write_text('Word', encoding='utf-8')
+  assert _local(tmp_path, str(tmp_path / '*.txt'), VOCABULARY_SIZE=1000) == 0
+
+
+def test_model_dir_that_cannot_be_written(default_task, tmp_path, capfd):
+  (tmp_path / 'file').write_text('')
+  _refused(capfd, train(tmp_path / 'file' / 'run', *RUN, **HOME), 'MODEL_DIR', 'cannot be written')
+
+
+def test_checkpoint_of_another_model(default_task, tmp_path, capfd):
+  assert train(tmp_path / 'run', *RUN, **HOME) == 0
+  capfd.readouterr()
+  more = {'TRAIN_STEPS': 4, **HOME}
+  _refused(
+    capfd, train(tmp_path / 'run', *RUN, **more, **{'DecoderConfig.mlp_dim': 64}), 'mlp_dim was 48 and is now 64'
+  )
+  other = ('gin/runs/pretrain.gin', 'gin/objectives/meap.gin')
+  _refused(capfd, train(tmp_path / 'run', *other, **more), 'another model', 'MEAP')
+
+
+def test_damaged_checkpoint(default_task, tmp_path, capfd):
+  assert train(tmp_path / 'run', *RUN, **HOME) == 0
+  capfd.readouterr()
+  state = tmp_path / 'run' / 'checkpoints' / '2' / 'state'
+  for path in state.rglob('*'):
+    if path.is_file() and path.stat().st_size > 2000:
+      path.write_bytes(path.read_bytes()[:100])
+  _refused(capfd, train(tmp_path / 'run', *RUN, TRAIN_STEPS=4, **HOME), 'Checkpoint 2', 'damaged')

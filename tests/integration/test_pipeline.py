@@ -1,0 +1,96 @@
+"""Order, epochs, hosts and positions of the rows that reach the model, on the default corpus and a small one."""
+
+import itertools
+
+import numpy as np
+import pytest
+from unmask import UserError
+from unmask.objectives import masked_lm, next_token, salient_span
+from unmask.tasks import corpora, pipeline, register
+
+
+@pytest.fixture(scope='module')
+def small(small_text, tmp_path_factory):
+  task = register.TextTask(
+    name='small_text',
+    corpus=corpora.LocalText(pattern=small_text),
+    data_dir=str(tmp_path_factory.mktemp('data')),
+    vocabulary_size=1000,
+  )
+  return pipeline.Pipeline(mixture_or_task_name='small_text', task_feature_lengths={'targets': 256}, task=task).open(
+    say=lambda line: None
+  )
+
+
+def _take(iterator, count):
+  return list(itertools.islice(iterator, count))
+
+
+def test_skipping_is_reading_on(default_source):
+  for objective in (masked_lm.MaskedLM(), salient_span.SalientSpan()):
+    whole = _take(default_source.batches(objective, 8), 12)
+    later = _take(default_source.batches(objective, 8, skip=9), 3)
+    for a, b in zip(whole[9:], later, strict=True):
+      for name in a:
+        np.testing.assert_array_equal(a[name], b[name])
+
+
+@pytest.mark.parametrize('hosts', [2, 4])
+def test_global_batches_do_not_depend_on_the_number_of_hosts(default_source, hosts):
+  for objective in (masked_lm.MaskedLM(), salient_span.SalientSpan()):
+    one = _take(default_source.batches(objective, 8), 3)
+    parts = [_take(default_source.batches(objective, 8, host=h, num_hosts=hosts), 3) for h in range(hosts)]
+    for n in range(3):
+      for name in one[n]:
+        np.testing.assert_array_equal(one[n][name], np.concatenate([part[n][name] for part in parts]))
+
+
+def test_every_epoch_reads_every_row_once_in_another_order_and_masks_anew(small):
+  count = sum(1 for _ in small.rows('train'))
+  seen = _take((tuple(b['decoder_input_tokens'][0]) for b in small.batches(next_token.NextToken(), 1)), 2 * count)
+  rows = sorted(tuple(row['targets']) for row in small.rows('train').as_numpy_iterator())
+  assert sorted(seen[:count]) == sorted(seen[count:]) == rows
+  assert seen[:count] != seen[count:]
+  masked = _take((b for b in small.batches(masked_lm.MaskedLM(), 1)), 2 * count)
+  where = {}
+  for batch in masked:
+    where.setdefault(tuple(batch['decoder_target_tokens'][0]), []).append(batch['decoder_loss_weights'][0].tobytes())
+  repeats = [len(set(masks)) == len(masks) for masks in where.values() if len(masks) == 2]
+  assert len(repeats) > 0.9 * count
+  assert np.mean(repeats) > 0.99
+
+
+def test_held_out_documents_are_not_in_training(default_source):
+  train = {row['targets'].tobytes() for row in default_source.rows('train').as_numpy_iterator()}
+  held_out = [row['targets'].tobytes() for row in default_source.rows('validation').as_numpy_iterator()]
+  assert len(held_out) > 1000
+  assert not [row for row in held_out if row in train]
+
+
+def test_the_corpus_reaches_the_rows_whole(default_source, default_task):
+  import seqio
+
+  task = seqio.get_mixture_or_task('default_text')
+  documents = task.get_dataset(sequence_length=None, split='validation', shuffle=False, use_cached=True)
+  tokens = sum(len(document['targets']) for document in documents.as_numpy_iterator())
+  special = default_source.special
+  rows = list(default_source.rows('validation').as_numpy_iterator())
+  text = sum(int(special.is_text(row['targets']).sum()) for row in rows)
+  ends = sum(int((row['targets'] == special.eos).sum()) for row in rows)
+  held_out = sum(1 for document in default_task.corpus.documents() if corpora.is_validation(document['id'], 20))
+  assert ends == held_out
+  assert text + 2 * ends == tokens
+
+
+def test_missing_tasks_units_and_lengths_are_named(default_source):
+  with pytest.raises(UserError, match="No seqio Task or Mixture is named 'c5'"):
+    pipeline.Pipeline(mixture_or_task_name='c5', task_feature_lengths={'targets': 64}).open()
+  with pytest.raises(UserError, match='TASK_FEATURE_LENGTHS'):
+    pipeline.Pipeline(mixture_or_task_name='default_text', task_feature_lengths={'inputs': 64})
+  from unmask.objectives import preprocessor
+
+  bare = default_source.rows('train').map(
+    lambda row: {name: row[name] for name in ('targets', 'segment_ids', 'example_id')}
+  )
+  with pytest.raises(UserError, match='salient_ids'):
+    preprocessor.keep_rows(salient_span.SalientSpan(), default_source.special)(bare)

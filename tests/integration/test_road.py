@@ -1,0 +1,102 @@
+"""The whole road by its commands, in processes of their own: sweep, report, evaluate, inspect, infill."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from test_gin_files import HOME, SHRINK
+from unmask.launch import cli
+
+OBJECTIVES = ['next_token', 'causal_masked', 'mlm', 'pmi_masking', 'salient_span', 'meap']
+
+
+@pytest.fixture(scope='module')
+def swept(default_task, tmp_path_factory) -> pathlib.Path:
+  """A sweep of all six objectives, eight updates each."""
+  folder = tmp_path_factory.mktemp('sweep')
+  settings = SHRINK | HOME | {'TRAIN_STEPS': 8, 'BATCH_SIZE': 16, 'CHECKPOINT_PERIOD': 8}
+  bindings = [
+    f'{name} = {value if isinstance(value, int) or value[0] == "{" else repr(value)}'
+    for name, value in settings.items()
+  ]
+  flags = ['--gin_file=gin/sweeps/core.gin', f'--gin.SWEEP_DIR={folder}', f'--gin.BINDINGS={bindings}']
+  done = subprocess.run(
+    [sys.executable, '-m', 'unmask.launch.sweep', *flags], capture_output=True, text=True, check=False
+  )
+  assert done.returncode == 0, done.stdout + done.stderr
+  (folder / 'stdout').write_text(done.stdout)
+  (folder / 'stderr').write_text(done.stderr)
+  return folder
+
+
+def test_sweep_trains_judges_and_reports(swept):
+  page = (swept / 'report.html').read_text()
+  table = (swept / 'report.md').read_text()
+  assert f'The report is {swept}/report.html' in (swept / 'stdout').read_text()
+  assert 'http' not in page.replace('http://www.w3.org', ''), 'the page needs the network'
+  assert page.count('data:image/svg+xml') == 2
+  for name in (*OBJECTIVES, 'unigram baseline'):
+    assert name in page
+    assert f'| {name} |' in table
+  progress = (swept / 'stderr').read_text()
+  assert 'tokens/s' in progress
+  assert 'loss' in progress
+  for noise in ('Traceback', 'oneDNN', 'cuInit', 'WARNING'):
+    assert noise not in progress
+
+
+def test_every_model_answers_the_same_questions(swept):
+  results = [json.loads((swept / f'{name}-seed0' / 'evaluation.json').read_text()) for name in OBJECTIVES]
+  for test in ('left_to_right', 'masked', 'infill', 'salient'):
+    assert (
+      len({(r['tests'][test]['tokens'], r['tests'][test]['gaps'], r['tests'][test]['unigram_loss']) for r in results})
+      == 1
+    )
+    for result in results:
+      assert 0 < result['tests'][test]['loss'] < 20
+      assert 0 <= result['tests'][test]['exact'] <= result['tests'][test]['token_top1'] + 1e-9 or test in (
+        'infill',
+        'salient',
+      )
+  assert {r['home'] for r in results} == {'left_to_right', 'infill', 'masked', 'salient'}
+
+
+def test_sweep_again_redoes_nothing(swept):
+  before = {path: path.stat().st_mtime_ns for path in swept.glob('*/metrics.jsonl')}
+  answers = {path: path.read_bytes() for path in swept.glob('*/evaluation.json')}
+  flags = ['--gin_file=gin/sweeps/core.gin', f'--gin.SWEEP_DIR={swept}']
+  assert (
+    subprocess.run([sys.executable, '-m', 'unmask.launch.sweep', *flags], capture_output=True, check=False).returncode
+    == 0
+  )
+  assert before == {path: path.stat().st_mtime_ns for path in swept.glob('*/metrics.jsonl')}
+  assert answers == {path: path.read_bytes() for path in swept.glob('*/evaluation.json')}
+
+
+def test_report_alone(swept, tmp_path, capsys):
+  flags = [f'--model_dir={swept / name}-seed0' for name in ('mlm', 'meap')]
+  assert cli.main(['report', *flags, f'--out={tmp_path}']) == 0
+  assert '| meap |' in capsys.readouterr().out
+  assert (tmp_path / 'report.html').exists()
+
+
+@pytest.mark.parametrize('objective', OBJECTIVES)
+def test_infill_answers_with_ranked_completions(objective, swept, capsys):
+  argv = ['infill', f'--model_dir={swept / objective}-seed0', '--text=The capital of [MASK] is Paris.']
+  assert cli.main(argv) == 0
+  lines = capsys.readouterr().out.strip().split('\n')
+  assert len(lines) == 8
+  scores = [float(line.split()[1]) for line in lines]
+  assert scores == sorted(scores, reverse=True)
+  assert all(line.split('  ', 2)[-1].strip().startswith('The capital of [') for line in lines)
+
+
+@pytest.mark.parametrize('objective', OBJECTIVES)
+def test_inspect_shows_an_example_and_the_shares(objective, default_task, capsys):
+  data = [f'--gin.DATA_DIR={SHRINK["DATA_DIR"]}', f'--gin.DOWNLOAD_DIR={HOME["DOWNLOAD_DIR"]}']
+  assert cli.main(['inspect', f'--gin_file=gin/objectives/{objective}.gin', '--rows=100', *data]) == 0
+  out = capsys.readouterr().out
+  for part in ('text', 'reads', 'predicts', 'sees', 'supervised', 'over 100 rows'):
+    assert part in out

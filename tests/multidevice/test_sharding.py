@@ -1,0 +1,137 @@
+"""Sharded equals single: the same updates on every mesh of eight virtual devices, and in microbatches."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from objective_table import TABLE, corrupt, make_rows
+from unmask import UserError
+from unmask.launch import loop, mesh, optimizers, state, step
+from unmask.models.config import DecoderConfig
+from unmask.models.decoder import Decoder
+from unmask.objectives.base import MODEL_FEATURES
+
+CONFIG = DecoderConfig(
+  vocab_size=512, embed_dim=32, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8, mlp_dim=64, loss_chunk=16
+)
+MESHES = [
+  mesh.MeshConfig(data=8),
+  mesh.MeshConfig(data=1, fsdp=8),
+  mesh.MeshConfig(data=2, fsdp=2, tensor=2),
+  mesh.MeshConfig(data=2, tensor=2, sequence=2),
+]
+
+
+def _batches(name: str, count: int = 3) -> list[dict]:
+  objective = TABLE[name].make()
+  rows = [make_rows(np.random.default_rng(i), 16, 32) for i in range(count)]
+  return [
+    {k: v for k, v in corrupt(objective, row, seed=i).items() if k in MODEL_FEATURES} for i, row in enumerate(rows)
+  ]
+
+
+def _train(name: str, on: mesh.MeshConfig, devices: int, microbatches: int = 1, optimizer: str = 'adamw'):
+  """Losses and final parameters after three updates."""
+  objective = TABLE[name].make()
+  device_mesh = on.build(jax.devices()[:devices])
+  decoder = Decoder(CONFIG)
+  transform = optimizers.Optimizer(name=optimizer, schedule=optimizers.Schedule(peak=1e-2, warmup_steps=1)).build(10)
+  scoring = step.Scoring(objective, objective.max_supervised(32), z_loss=1e-4)
+  with jax.set_mesh(device_mesh), loop.logical_rules():
+    current = state.create(decoder, transform, device_mesh, seed=0)
+    update = jax.jit(step.make_train_step(decoder, scoring, transform, microbatches))
+    losses = []
+    for batch in _batches(name):
+      current, metrics = update(current, mesh.put_batch(device_mesh, batch))
+      losses.append({key: float(value) for key, value in metrics.items()})
+    return losses, jax.tree.map(np.asarray, current.params), current
+
+
+@pytest.fixture(scope='module')
+def single():
+  return {name: _train(name, mesh.MeshConfig(), 1) for name in ('next_token', 'mlm')}
+
+
+@pytest.mark.parametrize('on', MESHES, ids=str)
+@pytest.mark.parametrize('name', ['next_token', 'mlm'])
+def test_every_mesh_gives_the_same_updates(name, on, single):
+  want, params, _ = single[name]
+  got, sharded, _ = _train(name, on, 8)
+  for a, b in zip(want, got, strict=True):
+    assert a == pytest.approx(b, rel=2e-4)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-4), params, sharded)
+
+
+@pytest.mark.parametrize('microbatches', [2, 4])
+@pytest.mark.parametrize('name', ['next_token', 'mlm', 'causal_masked', 'salient_span'])
+def test_microbatches_give_the_gradient_of_the_whole_batch(name, microbatches):
+  """Also where microbatches hold unequal numbers of supervised tokens: no mean of means."""
+  want, params, _ = _train(name, mesh.MeshConfig(), 1)
+  got, parts, _ = _train(name, mesh.MeshConfig(data=2), 2, microbatches)
+  for a, b in zip(want, got, strict=True):
+    assert a == pytest.approx(b, rel=2e-4)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-4), params, parts)
+
+
+def test_adafactor_trains_sharded():
+  want, _, _ = _train('next_token', mesh.MeshConfig(), 1, optimizer='adafactor')
+  got, _, _ = _train('next_token', MESHES[2], 8, optimizer='adafactor')
+  assert want[-1]['loss'] == pytest.approx(got[-1]['loss'], rel=2e-4)
+  assert want[-1]['loss'] < want[0]['loss']
+
+
+def test_parameters_lie_as_the_table_says():
+  current = _train('next_token', MESHES[2], 8)[2]
+  spec = lambda x: tuple(x.sharding.spec)
+  block = current.params['blocks']
+  assert spec(current.params['embedding']) == ('tensor', 'fsdp')
+  assert spec(block['attention']['query'])[1:3] == ('fsdp', 'tensor')
+  assert spec(block['mlp']['gate_up'])[1:4] == ('fsdp', None, 'tensor')
+  moments = [x for x in jax.tree.leaves(current.opt_state) if x.shape == block['mlp']['down'].shape]
+  assert len(moments) == 2
+  assert all(moment.sharding == block['mlp']['down'].sharding for moment in moments)
+
+
+def test_first_state_does_not_depend_on_the_mesh():
+  decoder = Decoder(CONFIG)
+  transform = optimizers.Optimizer().build(10)
+  states = []
+  for on, devices in ((mesh.MeshConfig(), 1), (MESHES[2], 8)):
+    device_mesh = on.build(jax.devices()[:devices])
+    with jax.set_mesh(device_mesh), loop.logical_rules():
+      states.append(jax.tree.map(np.asarray, state.create(decoder, transform, device_mesh, seed=3)))
+  jax.tree.map(np.testing.assert_array_equal, *states)
+
+
+def test_bfloat16_keeps_float32_parameters_and_losses():
+  config = dataclasses.replace(CONFIG, dtype='bfloat16')
+  objective = TABLE['mlm'].make()
+  decoder, transform = Decoder(config), optimizers.Optimizer().build(10)
+  device_mesh = mesh.MeshConfig().build(jax.devices()[:1])
+  with jax.set_mesh(device_mesh), loop.logical_rules():
+    current = state.create(decoder, transform, device_mesh, seed=0)
+    update = jax.jit(step.make_train_step(decoder, step.Scoring(objective, 5), transform))
+    current, metrics = update(current, mesh.put_batch(device_mesh, _batches('mlm', 1)[0]))
+  assert {x.dtype for x in jax.tree.leaves(current.params)} == {np.dtype('float32')}
+  assert metrics['loss'].dtype == np.float32
+  assert np.isfinite(float(metrics['loss']))
+
+
+@pytest.mark.parametrize(
+  ('config', 'match'),
+  [
+    (mesh.MeshConfig(data=3), r'data=3, fsdp=1, sequence=1, tensor=1 does not fit 8 devices'),
+    (mesh.MeshConfig(fsdp=-1), 'at most one is -1'),
+    (mesh.MeshConfig(tensor=0), 'sizes are positive'),
+    (mesh.MeshConfig(data=2, fsdp=2), 'does not fit 8 devices'),
+  ],
+)
+def test_meshes_that_do_not_fit_are_named(config, match):
+  with pytest.raises(UserError, match=match):
+    config.build()
+
+
+def test_batches_that_do_not_divide_are_named():
+  with pytest.raises(UserError, match='BATCH_SIZE=12 does not divide over 8 devices'):
+    mesh.check_batch(mesh.MeshConfig().build(), 12)

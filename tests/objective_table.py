@@ -1,0 +1,140 @@
+"""Every objective in one table: what the property tests know of it. A new objective is a new row."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+from unmask.objectives import base, causal_masked, masked_lm, meap, next_token, pmi_masking, random, salient_span
+
+SPECIAL = base.SpecialTokens(pad=0, eos=1, bos=2, mask=4, end_of_span=5, sentinels=tuple(range(6, 22)), text=(32, 500))
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """What is known of an objective.
+
+  Attributes:
+    make: builds it.
+    restore: (clean row, features row) -> the tokens that inputs and targets together give back.
+    share: share of a full row's text that is corrupted, where the paper gives one.
+    exact: the exact number of corrupted positions for a row of n real tokens, where it is exact.
+    flat: whether each text position is equally likely to be corrupted.
+    hides: whether every corrupted token is hidden from the model (no random or kept tokens).
+  """
+
+  make: Callable[[], base.Objective]
+  restore: Callable[[dict, dict], np.ndarray]
+  share: float | None = None
+  exact: Callable[[int], int] | None = None
+  flat: bool = True
+  hides: bool = True
+
+
+def _in_place(clean: dict, row: dict) -> np.ndarray:
+  """Inputs where nothing was done, targets where they are scored."""
+  return np.where(row['decoder_loss_weights'] > 0, row['decoder_target_tokens'], row['decoder_input_tokens'])
+
+
+def _shifted(clean: dict, row: dict) -> np.ndarray:
+  """The first token of each segment from the input, every other from the target one position before."""
+  result = row['decoder_input_tokens'].copy()
+  scored = np.flatnonzero(row['decoder_loss_weights'])
+  result[scored + 1] = row['decoder_target_tokens'][scored]
+  return result
+
+
+def _rotated(clean: dict, row: dict) -> np.ndarray:
+  """Puts the tails back where their sentinels stand."""
+  result = []
+  for segment in range(1, row['decoder_segment_ids'].max(initial=0) + 1):
+    tokens = row['decoder_input_tokens'][row['decoder_segment_ids'] == segment].tolist()
+    marks = [i for i, token in enumerate(tokens) if token in SPECIAL.sentinels]
+    spans = len(marks) // 2
+    assert len(marks) == 2 * spans
+    assert [tokens[i] for i in marks] == list(SPECIAL.sentinels[:spans]) * 2
+    head = tokens[: marks[spans]] if spans else tokens
+    tails, current = {}, None
+    for token in tokens[len(head) :]:
+      if token in SPECIAL.sentinels:
+        current = tails.setdefault(token, [])
+      elif token == SPECIAL.end_of_span:
+        current = None
+      else:
+        current.append(token)
+    assert all(tails.values()), 'a span is empty'
+    for token in head:
+      result += tails.get(token, [token])
+  return np.pad(np.array(result, np.int32), (0, len(clean['targets']) - len(result)))
+
+
+def _budget(rate: float) -> Callable[[int], int]:
+  return lambda n: max(1, round(n * rate))
+
+
+TABLE = {
+  'next_token': Row(next_token.NextToken, _shifted, share=0.0, exact=lambda n: 0),
+  'causal_masked': Row(lambda: causal_masked.CausalMasked(spans_per_row=16), _rotated, flat=False),
+  'meap': Row(meap.MEAP, _shifted, share=0.15, exact=lambda n: max(1, int(n * 0.15)), flat=True),
+  'mlm': Row(masked_lm.MaskedLM, _in_place, share=0.15, exact=_budget(0.15), hides=False),
+  'mlm_mask_only': Row(
+    lambda: masked_lm.MaskedLM(rate=0.4, mask_prob=1.0, random_prob=0.0), _in_place, share=0.4, exact=_budget(0.4)
+  ),
+  'mlm_bernoulli': Row(
+    lambda: masked_lm.MaskedLM(rate=0.3, mask_prob=1.0, random_prob=0.0, selection='bernoulli'), _in_place, share=0.3
+  ),
+  'mntp': Row(
+    lambda: masked_lm.MaskedLM(shifted=True, rate=0.2, mask_prob=1.0, random_prob=0.0),
+    _shifted,
+    share=0.2,
+    exact=_budget(0.2),
+  ),
+  'whole_word': Row(lambda: masked_lm.MaskedLM(unit='word'), _in_place, share=0.15, hides=False),
+  'pmi_masking': Row(pmi_masking.PMIMasking, _in_place, share=0.15, hides=False),
+  'salient_span': Row(salient_span.SalientSpan, _in_place, flat=False),
+  'salient_span_budget': Row(lambda: salient_span.SalientSpan(budget=0.15), _in_place, flat=False),
+}
+
+
+def corrupt(
+  objective: base.Objective, rows: dict[str, np.ndarray], seed: int = 0, epoch: int = 0, first: int = 0
+) -> dict:
+  """Features of rows numbered from `first`, NumPy in and out."""
+  count = len(rows['targets'])
+  ids = tf.range(first, first + count, dtype=tf.int64)
+  seeds = random.row_seeds(seed, tf.fill([count], tf.constant(epoch, tf.int64)), ids)
+  features = objective.corrupt({name: tf.constant(value) for name, value in rows.items()}, seeds, SPECIAL)
+  return {name: value.numpy() for name, value in features.items()}
+
+
+def make_rows(generator: np.random.Generator, count: int, length: int, segments: int = 3, full: bool = False) -> dict:
+  """Random rows: 1 to `segments` documents each, of at least one token, with units; then padding unless `full`."""
+  names = ('targets', 'segment_ids', 'word_ids', 'collocation_ids', 'salient_ids')
+  rows = {name: np.zeros((count, length), np.int32) for name in names}
+  for b in range(count):
+    pieces = int(generator.integers(1, segments + 1))
+    cuts = np.sort(generator.choice(np.arange(3, length), size=pieces - 1, replace=False)) if pieces > 1 else []
+    edges = [0, *cuts, length if full else int(generator.integers(max([3, *cuts]), length + 1))]
+    for number, (start, end) in enumerate(zip(edges[:-1], edges[1:], strict=True), 1):
+      if end - start < 3:
+        continue
+      rows['targets'][b, start] = SPECIAL.bos
+      rows['targets'][b, start + 1 : end - 1] = generator.integers(*SPECIAL.text, end - start - 2)
+      rows['targets'][b, end - 1] = SPECIAL.eos
+      rows['segment_ids'][b, start:end] = number
+      words = 1 + np.cumsum(generator.random(end - start - 2) < 0.6)
+      rows['word_ids'][b, start + 1 : end - 1] = words
+      rows['collocation_ids'][b, start + 1 : end - 1] = 1 + words // 2
+      rows['salient_ids'][b, start + 1 : end - 1] = np.where(words % 3 == 0, words, 0)
+    # Segments that were too short leave holes: close them up.
+    kept = rows['segment_ids'][b] > 0
+    for name in names:
+      value = rows[name][b][kept]
+      rows[name][b] = np.pad(value, (0, length - len(value)))
+    rows['segment_ids'][b] = _renumber(rows['segment_ids'][b])
+  return rows
+
+
+def _renumber(segments: np.ndarray) -> np.ndarray:
+  values = {value: i for i, value in enumerate(sorted(set(segments.tolist()) - {0}), 1)} | {0: 0}
+  return np.array([values[value] for value in segments.tolist()], np.int32)

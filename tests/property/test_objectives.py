@@ -1,0 +1,140 @@
+"""Properties that hold for every objective of the table, on random rows."""
+
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import scipy.stats
+from objective_table import SPECIAL, TABLE, corrupt, make_rows
+
+NAMES = sorted(TABLE)
+pytestmark = pytest.mark.parametrize('name', NAMES)
+_settings = hypothesis.settings(max_examples=12, deadline=None, derandomize=True)
+_seeds = st.integers(0, 2**31 - 1)
+
+
+@hypothesis.given(rows_seed=_seeds, seed=_seeds, length=st.sampled_from([16, 33, 64]), segments=st.integers(1, 4))
+@_settings
+def test_corruption_is_undone_and_weights_are_right(name, rows_seed, seed, length, segments):
+  entry = TABLE[name]
+  objective = entry.make()
+  rows = make_rows(np.random.default_rng(rows_seed), 6, length, segments)
+  features = corrupt(objective, rows, seed)
+  for b in range(6):
+    row = {key: value[b] for key, value in features.items()}
+    clean = {key: value[b] for key, value in rows.items()}
+    np.testing.assert_array_equal(entry.restore(clean, row), clean['targets'])
+    supervised = row['decoder_loss_weights'] > 0
+    assert supervised.sum() <= objective.max_supervised(length)
+    assert (row['decoder_segment_ids'][supervised] > 0).all()
+    assert not np.isin(row['decoder_target_tokens'][supervised], [SPECIAL.pad, SPECIAL.mask, *SPECIAL.sentinels]).any()
+    if objective.shift:  # no target lies beyond its own segment
+      where = np.flatnonzero(supervised)
+      assert (row['decoder_segment_ids'][where] == row['decoder_segment_ids'][where + 1]).all()
+
+
+@hypothesis.given(rows_seed=_seeds, seed=_seeds)
+@_settings
+def test_special_tokens_and_padding_are_left_alone(name, rows_seed, seed):
+  rows = make_rows(np.random.default_rng(rows_seed), 6, 48)
+  features = corrupt(TABLE[name].make(), rows, seed)
+  inputs, segments = features['decoder_input_tokens'], features['decoder_segment_ids']
+  assert (inputs[segments == 0] == 0).all()
+  assert (features['decoder_loss_weights'][segments == 0] == 0).all()
+  for b in range(6):
+    for special in (SPECIAL.bos, SPECIAL.eos):
+      assert (inputs[b] == special).sum() == (rows['targets'][b] == special).sum()
+    edges = np.isin(rows['targets'][b], [SPECIAL.bos, SPECIAL.eos])
+    if inputs.shape == rows['targets'].shape:
+      assert not features['corrupted'][b][edges].any()
+      np.testing.assert_array_equal(inputs[b][edges], rows['targets'][b][edges])
+
+
+def test_features_follow_the_contract(name):
+  objective = TABLE[name].make()
+  features = corrupt(objective, make_rows(np.random.default_rng(0), 5, 40), 3)
+  for key, value in features.items():
+    assert value.dtype == (np.float32 if key == 'decoder_loss_weights' else np.int32), key
+    assert value.shape == (5, objective.model_length(40)), key
+  for segments, positions in zip(features['decoder_segment_ids'], features['decoder_positions'], strict=True):
+    for number in range(1, segments.max() + 1):
+      np.testing.assert_array_equal(positions[segments == number], np.arange((segments == number).sum()))
+  bidirectional = objective.attention.kind == 'bidirectional'
+  np.testing.assert_array_equal(
+    features['decoder_causal_attention'], (features['decoder_segment_ids'] > 0) * int(bidirectional)
+  )
+
+
+@hypothesis.given(seed=_seeds, epoch=st.integers(0, 50))
+@_settings
+def test_a_row_does_not_depend_on_its_batch(name, seed, epoch):
+  objective = TABLE[name].make()
+  rows = make_rows(np.random.default_rng(seed), 8, 40)
+  whole = corrupt(objective, rows, seed, epoch)
+  again = corrupt(objective, rows, seed, epoch)
+  for b in (0, 3, 7):
+    alone = corrupt(objective, {key: value[b : b + 1] for key, value in rows.items()}, seed, epoch, first=b)
+    for key in whole:
+      np.testing.assert_array_equal(whole[key], again[key])
+      np.testing.assert_array_equal(whole[key][b], alone[key][0])
+
+
+def test_rows_seeds_and_epochs_are_independent(name):
+  objective = TABLE[name].make()
+  one = make_rows(np.random.default_rng(1), 1, 64, segments=1, full=True)
+  same = {key: np.repeat(value, 200, axis=0) for key, value in one.items()}
+  masks = corrupt(objective, same)['decoder_input_tokens']
+  if name == 'next_token':
+    assert len(np.unique(masks, axis=0)) == 1
+    return
+  # 200 copies of one row: their corruptions differ from each other, and from those of another epoch and seed.
+  distinct = 200 if TABLE[name].flat else 30
+  assert len(np.unique(masks, axis=0)) >= min(distinct, 0.5 * distinct if name == 'salient_span' else distinct) * 0.5
+  for other in (corrupt(objective, same, epoch=1), corrupt(objective, same, seed=1)):
+    assert (masks != other['decoder_input_tokens']).any(axis=1).mean() > 0.5
+
+
+def test_share_and_count(name):
+  entry = TABLE[name]
+  rows = make_rows(np.random.default_rng(2), 500, 128, segments=1, full=True)
+  corrupted = corrupt(entry.make(), rows)['corrupted'].sum(axis=1)
+  if entry.exact is not None:
+    np.testing.assert_array_equal(corrupted, entry.exact(128))
+  elif entry.share is not None:
+    # Units overshoot nowhere; they may stay below the budget by less than their shortest one.
+    assert corrupted.mean() / 128 == pytest.approx(entry.share, abs=0.01)
+    if name != 'mlm_bernoulli':
+      assert corrupted.max() <= round(128 * entry.share)
+
+
+def test_masked_share_is_flat_over_positions(name):
+  entry = TABLE[name]
+  if not entry.flat or entry.share == 0:
+    # Nothing to be flat: spans reach the middle of a document more often by the paper's own rule, salient spans are given.
+    return
+  length, count = 32, 8000
+  rows = make_rows(np.random.default_rng(3), 1, length, segments=1, full=True)
+  rows['word_ids'] = rows['collocation_ids'] = np.where(
+    rows['targets'] >= SPECIAL.text[0], np.arange(1, length + 1)[None], 0
+  )
+  rows = {key: np.repeat(value.astype(np.int32), count, axis=0) for key, value in rows.items()}
+  hits = corrupt(entry.make(), rows)['corrupted'].sum(axis=0)
+  eligible = hits[1 : length - 1]  # bos and eos are never touched
+  assert hits[0] == hits[-1] == 0
+  # Exact counts make positions slightly less variable than a multinomial, so the test is, if anything, lenient.
+  assert scipy.stats.chisquare(eligible).pvalue > 1e-3
+
+
+def test_hidden_tokens_leave_no_trace(name):
+  """Other tokens at the hidden positions give the same inputs: the model cannot know them."""
+  entry = TABLE[name]
+  objective = entry.make()
+  if objective.reads_targets or not entry.hides:
+    return  # causal models read earlier targets by design; the decoder's tests hold them back from later ones
+  rows = make_rows(np.random.default_rng(4), 32, 64)
+  features = corrupt(objective, rows)
+  scored = features['decoder_loss_weights'] > 0
+  hidden = np.roll(scored, 1, axis=1) if objective.shift else scored
+  other = rows | {'targets': np.where(hidden, SPECIAL.text[0] + (rows['targets'] + 7) % 400, rows['targets'])}
+  assert (other['targets'] != rows['targets'])[hidden].all()
+  np.testing.assert_array_equal(corrupt(objective, other)['decoder_input_tokens'], features['decoder_input_tokens'])

@@ -1,0 +1,126 @@
+"""Units of tokens against a slow scan over characters."""
+
+import random
+
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+
+from unmask.tasks import annotate, lexicon, salience, vocabularies, words
+
+_settings = hypothesis.settings(max_examples=80, deadline=None, derandomize=True)
+_FUNCTION = frozenset({'the', 'in', 'was'})
+_ENTRIES = ('the way', 'by the way', 'new york', 'york city hall')
+_SEGMENTER = lexicon.Segmenter(lexicon.Lexicon(tuple(lexicon.Entry(tuple(e.split()), 20, 1.0) for e in _ENTRIES), 0.5))
+_TAGGER = salience.RuleTagger(salience.Gazetteer(_FUNCTION, _FUNCTION))
+_ASCII = [
+  'by the way', 'New York', 'New', 'York City Hall', 'the', 'In', 'April 1990', 'way', ' ', ' ', ' ', '  ', '\n', '.', ', ', '-',
+  "Ada's", '\t', 'unseen', '44 BC', 'J. S. Bach', '?',
+]  # fmt: skip
+_OTHER = ['\u00c9mile', 'caf\u00e9', '\u2014', '\u65e5\u672c', '\U0001f600', '\u201cAda\u201d', '\u00a0', 'Br\u00fbl\u00e9']
+
+
+def _texts(fragments):
+  return st.lists(st.sampled_from(fragments), max_size=14).map(''.join)
+
+
+@pytest.fixture(scope='module')
+def annotators(tmp_path_factory):
+  rng = random.Random(0)
+  path = str(tmp_path_factory.mktemp('vocabulary') / 'vocabulary.model')
+  known = [part for part in _ASCII if part.strip()]
+  vocabularies.train_sentencepiece((' '.join(rng.choices(known, k=8)).replace('\n', ' ') for _ in range(200)), path, 400)
+  made = {'pieces': vocabularies.sentencepiece_vocabulary(path), 'bytes': vocabularies.byte_vocabulary()}
+  return {kind: annotate.Annotator(vocabulary, _SEGMENTER, _TAGGER) for kind, vocabulary in made.items()}
+
+
+def _ranges(annotator, text):
+  """Ids and the characters [begin, end) of each token, its leading space left out."""
+  encoder = vocabularies.Encoder(annotator.vocabulary)
+  (ids,) = encoder.encode([text])
+  if annotator.vocabulary.vocab_size < 300:  # bytes
+    owner = [i for i, c in enumerate(text) for _ in c.encode()]
+    return ids, [(i, i + 1) for i in owner]
+  return ids, list(zip(*(edges.tolist() for edges in encoder.offsets(ids, text)), strict=True))
+
+
+def _expected(annotator, identity, text):
+  ids, ranges = _ranges(annotator, text)
+  document = words.split(text)
+  units = _SEGMENTER.units(document, identity)
+  spans = _TAGGER.tag(text, document)
+  rows = []
+  for begin, end in ranges:
+    word = next((i for i, (b, e) in enumerate(zip(document.begins, document.ends, strict=True)) if b <= begin < e), None)
+    line_end = word is None or document.texts[word] == '\n'
+    salient = next((i for i, s in enumerate(spans) if s.start <= begin < end <= s.end), None)
+    rows.append((0 if line_end else word + 1, 0 if line_end else units[word], 0 if salient is None else salient + 1))
+  return ids.tolist(), [(0, 0, 0), *rows, (0, 0, 0)]
+
+
+def _check(annotator, texts):
+  documents = [(f'document {i}', text) for i, text in enumerate(texts)]
+  found = annotator.annotate(documents)
+  assert len(found) == len(texts)
+  special = vocabularies.special_tokens(annotator.vocabulary)
+  for (identity, text), features in zip(documents, found, strict=True):
+    ids, units = _expected(annotator, identity, text)
+    assert set(features) == set(annotate.FEATURES)
+    assert all(value.dtype == np.int32 for value in features.values())
+    assert features['targets'].tolist() == [special.bos, *ids, special.eos]
+    rows = zip(*(features[name].tolist() for name in annotate.UNIT_FEATURES), strict=True)
+    assert list(rows) == units
+
+
+@pytest.mark.parametrize('kind', ['pieces', 'bytes'])
+@hypothesis.given(texts=st.lists(_texts(_ASCII), max_size=3))
+@_settings
+def test_units_of_every_token(annotators, kind, texts):
+  _check(annotators[kind], texts)
+
+
+@hypothesis.given(text=_texts([*_ASCII, *_OTHER]))
+@_settings
+def test_units_of_every_byte(annotators, text):
+  _check(annotators['bytes'], [text])
+
+
+@pytest.mark.parametrize('kind', ['pieces', 'bytes'])
+@pytest.mark.parametrize('text', ['', ' ', '\n', '\n\n', '.', 'a', ' a', 'a ', 'Ada', ' Ada ', 'the way'])
+def test_short_texts(annotators, kind, text):
+  _check(annotators[kind], [text])
+
+
+@pytest.mark.parametrize('kind', ['pieces', 'bytes'])
+def test_every_byte_of_a_word_is_in_the_word(annotators, kind):
+  text = 'the Caf\u00e9 \u65e5\u672c\u2014so'
+  (features,) = annotators[kind].annotate([('x', text)])
+  tokens = features['targets'].tolist()
+  by_word = {i: [t for t, w in zip(tokens, features['word_ids'], strict=True) if w == i] for i in range(1, 6)}
+  encoder = vocabularies.Encoder(annotators[kind].vocabulary)
+  assert [encoder.decode(ids).strip() for ids in by_word.values()] == ['the', 'Caf\u00e9', '\u65e5\u672c', '\u2014', 'so']
+
+
+@pytest.mark.parametrize('kind', ['pieces', 'bytes'])
+def test_every_byte_of_a_name_is_salient(annotators, kind):
+  (features,) = annotators[kind].annotate([('x', 'we met Ren\u00e9e and Andr\u00e9 there')])
+  encoder = vocabularies.Encoder(annotators[kind].vocabulary)
+  salient = [features['targets'][features['salient_ids'] == i] for i in (1, 2)]
+  assert [encoder.decode(ids).strip() for ids in salient] == ['Ren\u00e9e', 'Andr\u00e9']
+
+
+@pytest.mark.parametrize('kind', ['pieces', 'bytes'])
+def test_a_worked_example(annotators, kind):
+  text = 'By the way, Ada left\nNew York in April 1990.'
+  (features,) = annotators[kind].annotate([('x', text)])
+  encoder = vocabularies.Encoder(annotators[kind].vocabulary)
+
+  def groups(name):
+    ids = features[name]
+    return [encoder.decode(features['targets'][ids == i]).strip() for i in np.unique(ids[ids > 0])]
+
+  assert groups('word_ids') == ['By', 'the', 'way', ',', 'Ada', 'left', 'New', 'York', 'in', 'April', '1990', '.']
+  assert groups('collocation_ids') == ['By the way'.replace(' ', '' if kind == 'bytes' else ' '), ',', 'Ada', 'left',
+    'New York'.replace(' ', '' if kind == 'bytes' else ' '), 'in', 'April', '1990', '.']  # fmt: skip
+  assert groups('salient_ids') == ['Ada', 'New York', 'April 1990']

@@ -1,0 +1,102 @@
+"""The house rules: who imports whom, how long files are, whose name `gin` is, what ships."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PACKAGES = ('objectives', 'models', 'tasks', 'launch')
+MAY_IMPORT = {
+  'objectives': {'objectives'},
+  'models': {'models'},
+  'tasks': {'tasks', 'objectives'},
+  'launch': {'launch', 'tasks', 'models', 'objectives'},
+}
+FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob('*.py'))
+
+
+def _imports(path: pathlib.Path) -> set[str]:
+  """Absolute names of everything a file imports, relative imports resolved inside the package."""
+  found = set()
+  parts = path.relative_to(ROOT).parts[:-1]
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.Import):
+      found |= {alias.name for alias in node.names}
+    elif isinstance(node, ast.ImportFrom):
+      base = list(parts[: len(parts) + 1 - node.level]) if node.level else []
+      prefix = '.'.join([*(['unmask'] if node.level else []), *base, *([node.module] if node.module else [])])
+      found |= {f'{prefix}.{alias.name}' for alias in node.names}
+  return found
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_run_down_only(path):
+  package = path.relative_to(ROOT).parts[0]
+  for name in _imports(path):
+    if name.startswith('unmask.') and name.split('.')[1] in PACKAGES:
+      assert name.split('.')[1] in MAY_IMPORT[package], f'{path.name} imports {name}'
+    if name.split('.')[0] == 'gin':
+      assert path.relative_to(ROOT).as_posix() == 'launch/config.py', f'{path.name} imports gin'
+
+
+@pytest.mark.parametrize('path', [p for p in FILES if p.parent.name == 'models'], ids=lambda path: path.name)
+def test_models_know_no_tensorflow(path):
+  assert not {name.split('.')[0] for name in _imports(path)} & {'tensorflow', 'seqio', 'gin'}
+
+
+def test_the_step_runs_where_there_is_no_tensorflow():
+  modules = 'objectives.attention objectives.loss objectives.scoring objectives.base launch.step launch.state launch.mesh'
+  code = 'import sys\n' + '\n'.join(f'import unmask.{name}' for name in modules.split())
+  code += "\nassert not {'tensorflow', 'seqio', 'gin'} & set(sys.modules), 'heavy import'"
+  subprocess.run([sys.executable, '-c', code], check=True, cwd=ROOT.parent)
+
+
+@pytest.mark.parametrize('path', [*FILES, *sorted((ROOT / 'tests').rglob('*.py'))], ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_and_functions_stay_short(path):
+  text = path.read_text()
+  assert text.count('\n') <= 500
+  for node in ast.walk(ast.parse(text)):
+    if isinstance(node, ast.FunctionDef):
+      assert node.end_lineno - node.lineno < 90, f'{node.name} is too long'
+
+
+def test_gin_is_gin_config():
+  code = 'import gin; assert "site-packages" in gin.__file__ and hasattr(gin, "parse_config"), gin.__file__'
+  subprocess.run([sys.executable, '-c', code], check=True, cwd=ROOT)
+  assert not list((ROOT / 'gin').rglob('*.py'))
+
+
+def test_run_files_are_short_and_say_what_they_are():
+  for path in (ROOT / 'gin').rglob('*.gin'):
+    lines = path.read_text().split('\n')
+    assert lines[0].startswith('# '), path
+    if path.parent.name in ('runs', 'sweeps'):
+      assert len(lines) - 1 <= 25, path
+
+
+@pytest.mark.parametrize('command', ['', 'train', 'evaluate', 'inspect', 'infill', 'sweep', 'report'])
+def test_help_is_quick_because_nothing_heavy_is_imported(command):
+  code = (
+    'import sys\nfrom unmask.launch import cli\n'
+    f'try:\n  cli.main({[*command.split(), "--help"]})\nexcept SystemExit as stop:\n  assert not stop.code\n'
+    "heavy = {'jax', 'tensorflow', 'seqio', 'numpy', 'gin', 'matplotlib'} & set(sys.modules)\nassert not heavy, heavy"
+  )
+  done = subprocess.run([sys.executable, '-c', code], cwd=ROOT.parent, capture_output=True, text=True, check=False)
+  assert done.returncode == 0, done.stderr
+  assert 'usage: unmask' in done.stdout
+
+
+def test_wheel_holds_one_top_level_name_and_the_gin_files(tmp_path):
+  command = [sys.executable, '-m', 'pip', 'wheel', '--no-deps', '--no-build-isolation', '--quiet', '-w', str(tmp_path), str(ROOT)]
+  subprocess.run(command, check=True, capture_output=True)
+  (wheel,) = tmp_path.glob('*.whl')
+  names = zipfile.ZipFile(wheel).namelist()
+  assert {name.split('/')[0] for name in names if '.dist-info' not in name} == {'unmask'}
+  shipped = {path.relative_to(ROOT).as_posix() for path in (ROOT / 'gin').rglob('*.gin')}
+  assert shipped == {name.removeprefix('unmask/') for name in names if name.endswith('.gin')}
+  code = {path.relative_to(ROOT).as_posix() for path in FILES}
+  assert code == {name.removeprefix('unmask/') for name in names if name.endswith('.py')} - {'__init__.py'}
