@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
@@ -26,8 +27,8 @@ class CheckpointPolicy:
 class Checkpoints:
   """The checkpoints of one model directory, named by step.
 
-  Each holds 'state' (a TrainState) and 'position': 'batches' (global batches consumed), 'seed' (the run's), and 'tokens' and
-  'scored' (real positions read and positions scored since step 0).
+  Each holds 'state' (a TrainState) and 'position': 'batches' (global batches consumed), 'seed' (the run's), and
+  'tokens' and 'scored' (real positions read and positions scored since step 0).
   """
 
   def __init__(self, model_dir: str, policy: CheckpointPolicy | None = None):
@@ -53,6 +54,8 @@ class Checkpoints:
 
   def due(self, step: int, last: bool) -> bool:
     """Whether the policy wants a checkpoint at this step."""
+    if self._policy is None:
+      return False
     return (last or step % self._policy.period == 0) and self._manager.latest_step() != step
 
   def save(self, state: TrainState, step: int, position: dict[str, float]) -> None:
@@ -75,7 +78,7 @@ class Checkpoints:
     partial = ocp.args.PyTreeRestore(item=item, restore_args=args, partial_restore=True)
     return self._read(step, ocp.args.Composite(state=partial)).state['params']
 
-  def _read(self, step: int, items: ocp.args.Composite) -> ocp.args.Composite:
+  def _read(self, step: int, items: ocp.args.Composite) -> Any:
     try:
       return self._manager.restore(step, args=items)
     except (ValueError, KeyError, OSError, TypeError) as error:

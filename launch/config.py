@@ -1,13 +1,14 @@
 """gin: parse, refuse what is unused, save. The only module that imports gin.
 
-A run is one gin configurable, called with everything it needs. When it starts, all that the files bind has been used, so
-whatever was given and not used by then is a mistake: gin itself accepts a misspelt macro.
+A run is one gin configurable, called with everything it needs. When it starts, all that the files bind has been used,
+so whatever was given and not used by then is a mistake: gin itself accepts a misspelt macro.
 """
 
 import difflib
 import os
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import gin
 
@@ -24,7 +25,8 @@ def load(
   """Replaces gin's configuration; UserError with the file and the reason if something does not parse.
 
   Args:
-    files: gin files, later ones override earlier ones; found in `search_paths`, then among the files shipped with unmask.
+    files: gin files, later ones override earlier ones; found in `search_paths`, then among the files shipped with
+      unmask.
     bindings: 'NAME = VALUE' lines, applied last.
     search_paths: folders.
     saved: a 'config.gin' that a run saved, parsed before the files.
@@ -61,7 +63,7 @@ def _parse(files: Sequence[str], bindings: Sequence[str]) -> None:
     raise UserError(_one_line(error)) from error
 
 
-def call(configurable: Callable, **arguments) -> object:
+def call(configurable: Callable, **arguments) -> Any:
   """Calls the configurable with its gin bindings and `arguments`; UserError if a binding it needs is missing."""
   wrapped = gin.get_configurable(configurable)
   try:
@@ -126,7 +128,9 @@ def _matches(name: str, used: set[str]) -> bool:
 
 
 def save(folder: str) -> None:
-  """Writes 'config.gin' (what was given, enough to start again) and 'operative_config.gin' (what was used, with defaults)."""
+  """Writes 'config.gin' (what was given, enough to start again) and 'operative_config.gin' (what was used, with
+  defaults).
+  """
   for name, text in (('config.gin', gin.config_str()), ('operative_config.gin', gin.operative_config_str())):
     scratch = os.path.join(folder, f'.{name}')
     with open(scratch, 'w') as file:

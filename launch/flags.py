@@ -12,6 +12,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn
 
 from .. import UserError
 
@@ -19,7 +20,7 @@ from .. import UserError
 class Parser(argparse.ArgumentParser):
   """An argument parser whose errors are one sentence."""
 
-  def error(self, message: str) -> None:
+  def error(self, message: str) -> NoReturn:
     raise UserError(f'{message[0].upper()}{message[1:]}; {self.prog} --help lists the flags.')
 
 

@@ -9,6 +9,7 @@ Completions are ranked by log-probability a token, the end token or the right te
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -100,6 +101,11 @@ def _encode(source: Source, text: str) -> tuple[np.ndarray, np.ndarray]:
   return np.array([special.bos, *before], np.int32), np.array(after, np.int32)
 
 
+def _join(*parts: Sequence[int] | np.ndarray) -> np.ndarray:
+  """One int32 row of all the ids."""
+  return np.concatenate([np.asarray(part, np.int32) for part in parts])
+
+
 @dataclasses.dataclass
 class _Filler:
   """Beam search with a trained model; rows of one fixed shape, so there is one compilation."""
@@ -127,7 +133,7 @@ class _Filler:
       return jax.nn.log_softmax(head.logits(hidden, params, config_), axis=-1)
 
     self._log_probs = log_probs
-    ids = np.arange(config_.vocab_size)
+    ids = np.arange(config_.vocab_size or size)
     # Sentinels were never targets, so their logits mean nothing; only text and the end of a span can be said.
     self._sayable = (special.is_text(ids) & (ids < size)) | (ids == special.end_of_span)
     self._text = special.is_text(ids) & (ids < size)
@@ -166,7 +172,7 @@ class _Filler:
       beams = [((), 0.0)]
       for done in range(size):
         hidden = [scorer.mask] * (size - done)
-        rows = [np.concatenate([left, ids, hidden, right]).astype(np.int32) for ids, _ in beams]
+        rows = [_join(left, ids, hidden, right) for ids, _ in beams]
         reads = [len(left) + done - int(scorer.shifted)] * len(rows)
         beams = self._grow(beams, self._next(rows, reads), self._text)
       found += [(ids, score / size) for ids, score in beams]
@@ -175,7 +181,7 @@ class _Filler:
   def _causal(self, prompt, max_tokens, end: int | None):
     beams, found = [((), 0.0)], []
     for size in range(1, max_tokens + 2):
-      rows = [np.concatenate([prompt, ids]).astype(np.int32) for ids, _ in beams]
+      rows = [_join(prompt, ids) for ids, _ in beams]
       log_probs = self._next(rows, [len(row) - 1 for row in rows])
       if size > 1:
         stop = log_probs[:, end] if end is not None else np.zeros(len(beams))
@@ -187,8 +193,8 @@ class _Filler:
     found = []
     for ids, score in self._causal(left, max_tokens, None):
       total = score * len(ids)
-      context = np.concatenate([left, ids]).astype(np.int32)
-      rows = [np.concatenate([context, right[:i]]).astype(np.int32) for i in range(len(right))]
+      context = _join(left, ids)
+      rows = [_join(context, right[:i]) for i in range(len(right))]
       for start in range(0, len(rows), self.beam):
         part = rows[start : start + self.beam]
         log_probs = self._next(part, [len(row) - 1 for row in part])

@@ -39,12 +39,10 @@ def inspect(
   if shown is None:
     raise UserError(f'The {split} split has no row number {row} that holds an example of {type(objective).__name__}.')
   console = rich.console.Console(highlight=False)
-  console.print(
-    f'[bold]{type(objective).__name__}[/] on row {int(shown["example_id"])} of {source.config.mixture_or_task_name} ({split})'
-  )
-  console.print(
-    f'attention: {objective.attention.kind} inside segments; output {"i predicts token i + 1" if objective.shift else "i predicts token i"}'
-  )
+  name, task = type(objective).__name__, source.config.mixture_or_task_name
+  predicted = 'i + 1' if objective.shift else 'i'
+  console.print(f'[bold]{name}[/] on row {int(shown["example_id"])} of {task} ({split})')
+  console.print(f'attention: {objective.attention.kind} inside segments; output i predicts token {predicted}')
   for part in (
     _text(source, objective, shown),
     _reads(source, shown),

@@ -16,10 +16,11 @@ class Schedule:
   Attributes:
     peak: learning rate at the end of the warm-up.
     warmup_steps: updates over which the rate rises from 0.
-    decay: 'cosine', 'linear', 'constant', 'rsqrt' (peak * sqrt(warmup / step), T5's), or 'wsd' (constant, then linear over
-      the last `cooldown_frac` of the updates).
+    decay: 'cosine', 'linear', 'constant', 'rsqrt' (peak * sqrt(warmup / step), T5's), or 'wsd' (constant, then linear
+      over the last `cooldown_frac` of the updates).
     final_frac: the last rate as a share of the peak, for cosine, linear and wsd.
-    cooldown_frac: share of the updates that wsd's linear decay takes; 2,000 of 42,000 in arXiv 2507.00994, more for short runs.
+    cooldown_frac: share of the updates that wsd's linear decay takes; 2,000 of 42,000 in arXiv 2507.00994, more for
+      short runs.
   """
 
   peak: float = 3e-3
@@ -58,7 +59,8 @@ class Optimizer:
   Attributes:
     name: 'adamw' or 'adafactor'.
     schedule: the learning rate.
-    b1, b2, eps, weight_decay: AdamW's; (0.9, 0.95) and 0.1 as in MEAP and most recent decoders. Norm scales are not decayed.
+    b1, b2, eps, weight_decay: AdamW's; (0.9, 0.95) and 0.1 as in MEAP and most recent decoders. Norm scales are not
+      decayed.
     clip_norm: largest global gradient norm; 0 does not clip.
   """
 

@@ -12,28 +12,23 @@ def shares(source: Source, objective: Objective, num_rows: int = 1000, split: st
   """Counts over the first rows of a split.
 
   Returns:
-    'rows' looked at, 'rows_dropped' (share that holds no example), and as shares of the text's tokens: 'corrupted',
-    'supervised'; 'padding' is a share of the model's positions, 'positions_per_token' how many of them a text token takes.
+    'rows' looked at; 'rows_dropped', the share that holds no example; as shares of the kept rows' text tokens
+    'corrupted' and 'supervised'; 'padding', a share of the model's positions; 'positions_per_token', positions a text token takes.
   """
-  read = dropped = 0
-  text = corrupted = supervised = positions = real = 0
-  wanted = list(itertools.islice(source.rows(split).as_numpy_iterator(), num_rows))
-  kept = {int(row['example_id']): row for row in wanted}
-  read = len(wanted)
-  seen = set()
+  rows = sum(1 for _ in itertools.islice(source.rows(split).as_numpy_iterator(), num_rows))
+  kept = text = corrupted = supervised = positions = real = 0
   for row in source.corrupted(objective, split).as_numpy_iterator():
-    if int(row['example_id']) not in kept:
+    if row['example_id'] >= rows:
       break
-    seen.add(int(row['example_id']))
-    text += int((row['segment_ids'] > 0).sum())
+    kept += 1
+    text += np.count_nonzero(row['segment_ids'])
     corrupted += int(row['corrupted'].sum())
-    supervised += int(np.count_nonzero(row['decoder_loss_weights']))
+    supervised += np.count_nonzero(row['decoder_loss_weights'])
     positions += row['decoder_input_tokens'].size
-    real += int((row['decoder_segment_ids'] > 0).sum())
-  dropped = read - len(seen)
+    real += np.count_nonzero(row['decoder_segment_ids'])
   return {
-    'rows': read,
-    'rows_dropped': dropped / max(1, read),
+    'rows': rows,
+    'rows_dropped': 1 - kept / max(1, rows),
     'corrupted': corrupted / max(1, text),
     'supervised': supervised / max(1, text),
     'padding': 1 - real / max(1, positions),

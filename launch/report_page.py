@@ -9,15 +9,19 @@ if TYPE_CHECKING:
 _STYLE = """
 :root { color-scheme: light; --ink: #1c1c1e; --dim: #6b6b70; --line: #e3e3e6; --best: #e8f4ea; }
 * { box-sizing: border-box }
-body { font: 15px/1.55 system-ui, sans-serif; color: var(--ink); max-width: 1120px; margin: 2.5rem auto; padding: 0 1.2rem }
+body { font: 15px/1.55 system-ui, sans-serif; color: var(--ink); margin: 2.5rem auto; padding: 0 1.2rem }
+body { max-width: 1120px }
 h1 { font-size: 1.7rem; margin: 0 0 .3rem } h2 { font-size: 1.15rem; margin: 2.4rem 0 .5rem }
 p { max-width: 62rem } .dim { color: var(--dim) } img { max-width: 100%; display: block; margin: .6rem 0 }
 .scroll { overflow-x: auto } table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
-th, td { padding: .38rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap }
+th, td { padding: .38rem .6rem; border-bottom: 1px solid var(--line); text-align: right }
+th, td { white-space: nowrap }
 th:first-child, td:first-child { text-align: left } th { font-weight: 600; vertical-align: bottom }
-tr.base td { color: var(--dim) } td.best { background: var(--best); font-weight: 600 } td.home::after { content: ' ◆'; color: #888 }
+tr.base td { color: var(--dim) } td.best { background: var(--best); font-weight: 600 }
+td.home::after { content: ' ◆'; color: #888 }
 td .more { display: block; color: var(--dim); font-size: .82em; font-weight: 400 }
-pre { background: #f7f7f8; padding: .8rem; overflow-x: auto; font-size: .8rem } summary { cursor: pointer; padding: .25rem 0 }
+pre { background: #f7f7f8; padding: .8rem; overflow-x: auto; font-size: .8rem }
+summary { cursor: pointer; padding: .25rem 0 }
 """
 
 
@@ -188,16 +192,18 @@ def html_body(groups: 'dict[str, list[Run]]', curves: str, tests: str) -> str:
 (seed {questions['seed']}: {asked}).</p>
 <h2>What the judge found</h2>{_conclusions(groups)}
 {html_table(groups)}
-<p class="dim">Loss in nats a token with 95 % intervals {_intervals(groups)}; below it the share of gaps that greedy decoding fills
-exactly, and of tokens. Green: lowest, or not to be told apart from it by the difference on the same questions. ◆ what the objective trains. Each model answers through its own scorer:
-a left-to-right model sees only what stands before a gap, a masked model sees both sides with all gaps hidden, a causal-masked model sees
-both sides of one gap at a time. So a row says what a model can do, and a column what the task needs.</p>
-<img src="{tests}" alt="Losses of each test with intervals; the dashed line is the unigram baseline, diamonds mark what the objective trains">
+<p class="dim">Loss in nats a token with 95 % intervals {_intervals(groups)}; below it the share of gaps that greedy
+decoding fills exactly, and of tokens. Green: lowest, or not to be told apart from it by the difference on the same
+questions. ◆ what the objective trains. Each model answers through its own scorer: a left-to-right model sees only what
+stands before a gap, a masked model sees both sides with all gaps hidden, a causal-masked model sees both sides of one
+gap at a time. So a row says what a model can do, and a column what the task needs.</p>
+<img src="{tests}" alt="Losses of each test with intervals; dashed: unigram; diamonds: what the objective trains">
 <h2>What it cost</h2>{_cost_table(groups)}
-<p class="dim">Text tokens are positions of the corpus's rows with the special ids that an objective adds; model FLOPs are 6 a parameter and
-position plus attention, causal attention counted half, the output head only where it is computed.</p>
+<p class="dim">Text tokens are positions of the corpus's rows with the special ids that an objective adds; model FLOPs
+are 6 a parameter and position plus attention, causal attention counted half, the output head only where it is computed.</p>
 <h2>How each learned</h2>
-<p class="dim">Training losses of different objectives are different quantities, so each has axes of its own: do not compare them.</p>
+<p class="dim">Training losses of different objectives are different quantities, so each has axes of its own: do not
+compare them.</p>
 <img src="{curves}" alt="Training and held-out loss of each objective, on axes of their own">
 <h2>Configurations</h2>{configs}
 """

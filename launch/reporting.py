@@ -1,7 +1,7 @@
 """The report: what each model was trained on, what the judge found, at what cost. One HTML page and one Markdown table.
 
-Training losses of different objectives are different quantities: each has axes of its own. Only the judge's figures, which
-are about the same held-out tokens, stand side by side.
+Training losses of different objectives are different quantities: each has axes of its own. Only the judge's figures,
+which are about the same held-out tokens, stand side by side.
 """
 
 import collections

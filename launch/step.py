@@ -1,7 +1,8 @@
 """One update, pure: model, loss, gradient, update. No TensorFlow.
 
-Losses are sums over the global batch with the objective's own denominators: the sums of all microbatches are added up, and
-divided once. `z_loss` adds z_loss * log(Z)^2 a scored position, over the same denominator (PaLM, arXiv 2204.02311 section 5).
+Losses are sums over the global batch with the objective's own denominators: the sums of all microbatches are added
+up, and divided once. `z_loss` adds z_loss * log(Z)^2 a scored position, over the same denominator (PaLM, arXiv
+2204.02311 section 5).
 """
 
 import dataclasses
@@ -132,7 +133,7 @@ def _denominators(scoring: Scoring, batch: Batch) -> dict[str, tuple[Any, jax.Ar
 def _metrics(sums: dict[str, tuple[jax.Array, jax.Array]], batch: Batch) -> Metrics:
   means = {name: numerator / jnp.maximum(denominator, 1e-9) for name, (numerator, denominator) in sums.items()}
   return {
-    'loss': sum(means.values()),
+    'loss': jnp.stack(list(means.values())).sum(),
     **means,
     'scored': (batch['decoder_loss_weights'] != 0).sum().astype(jnp.float32),
     'tokens': (batch['decoder_segment_ids'] > 0).sum().astype(jnp.float32),

@@ -23,8 +23,8 @@ class DecoderConfig:
     norm_epsilon: RMSNorm's epsilon; 1e-5 as in Llama.
     dtype: of activations and matrix products ('float32' or 'bfloat16'); softmax, norms and losses are float32.
     param_dtype: of the parameters.
-    remat: what the backward pass recomputes: 'none' keeps all activations, 'dots' keeps products with weights, 'full' keeps
-      only each block's input.
+    remat: what the backward pass recomputes: 'none' keeps all activations, 'dots' keeps products with weights, 'full'
+      keeps only each block's input.
     scan_unroll: how many layers one step of the layer scan holds; num_layers unrolls it, which is faster on CPU.
     loss_chunk: scored positions of a row whose logits are alive at a time; divides the memory of [B, N, V].
   """

@@ -1,7 +1,7 @@
 """The output head: cross-entropy in chunks, only where it is wanted.
 
-No [batch, length, vocabulary] float32 array is ever alive: positions are scored `loss_chunk` at a time and each chunk's logits
-are recomputed in the backward pass.
+No [batch, length, vocabulary] float32 array is ever alive: positions are scored `loss_chunk` at a time and each
+chunk's logits are recomputed in the backward pass.
 """
 
 from typing import NamedTuple
@@ -13,7 +13,9 @@ from .config import DecoderConfig
 
 
 class Scores(NamedTuple):
-  """Per position, float32 [B, N]: -log p(target) and log of the partition function, in nats; int32 [B, N]: the best id."""
+  """Per position, float32 [B, N]: -log p(target) and log of the partition function, in nats; int32 [B, N]: the best
+  id.
+  """
 
   cross_entropy: jax.Array
   log_partition: jax.Array

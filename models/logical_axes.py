@@ -1,8 +1,8 @@
 """The one table of logical axis rules: which mesh axis each named dimension is split over.
 
-Mesh axes: `data` replicates parameters, `fsdp` splits them, `tensor` splits heads, MLP and vocabulary, `sequence` splits the
-length of activations. Batches are split over data and fsdp. A rule is taken only if its mesh axis is not used by an earlier
-dimension of the same array.
+Mesh axes: `data` replicates parameters, `fsdp` splits them, `tensor` splits heads, MLP and vocabulary, `sequence`
+splits the length of activations. Batches are split over data and fsdp. A rule is taken only if its mesh axis is not
+used by an earlier dimension of the same array.
 """
 
 MESH_AXES = ('data', 'fsdp', 'sequence', 'tensor')

@@ -1,7 +1,7 @@
 """Who may see whom: the static attention specification of an objective. No TensorFlow, no JAX.
 
-Every token carries three integers: `segment` (0 = padding), `level` and `group`. In layer l, token i may attend to token j
-iff both are in the same non-zero segment and
+Every token carries three integers: `segment` (0 = padding), `level` and `group`. In layer l, token i may attend to
+token j iff both are in the same non-zero segment and
 
     i == j  or  (table[l][group_i][group_j] and (not ordered[l] or level_j <= level_i))
 

@@ -3,8 +3,8 @@
 Words used throughout
   row        `text_length` token ids cut from the corpus: one or more segments (pieces of documents), then padding.
   segment    one piece of a document inside a row, numbered from 1; 0 is padding. It starts with `bos`.
-  features   what the model is fed, `model_length(text_length)` positions a row, under the names of seqio's and t5x's decoder.
-  shift      1 if the output at position i is scored against the token of position i + 1, 0 if against that of position i.
+  features   what the model is fed, `model_length(text_length)` positions a row, named as in seqio's and t5x's decoder.
+  shift      1 if the output at position i is scored against the token of position i + 1, 0 if against that of i.
 
 Features (int32 [batch, model_length] unless said)
   decoder_input_tokens       what the model reads
@@ -13,7 +13,8 @@ Features (int32 [batch, model_length] unless said)
   decoder_segment_ids        1..n, 0 = padding
   decoder_positions          position inside the segment, from 0
   decoder_causal_attention   1 where attention is bidirectional (t5x's name and meaning)
-  corrupted                  1 where the input was masked, replaced, kept on purpose, or moved; for figures and `inspect`,
+  corrupted                  1 where the input was masked, replaced, kept on purpose, or moved; for figures and
+  `inspect`,
                              not fed to the model
 """
 
@@ -74,13 +75,20 @@ class Objective(abc.ABC):
 
   attention: AttentionSpec = CAUSAL
 
-  shift: ClassVar[int] = 1
   reads_targets: ClassVar[bool] = True
   """Whether the tokens to predict also stand, clean, in the input one position further on."""
   home: ClassVar[str] = 'left_to_right'
   """The held-out test that asks for what the objective trains: 'left_to_right', 'masked', 'infill' or 'salient'."""
-  units: ClassVar[tuple[str, ...]] = ()
-  """The unit features of a row that `corrupt` reads, such as 'word_ids'."""
+
+  @property
+  def shift(self) -> int:
+    """1 if output i is scored against token i + 1, 0 if against token i."""
+    return 1
+
+  @property
+  def units(self) -> tuple[str, ...]:
+    """The unit features of a row that `corrupt` reads, such as 'word_ids'."""
+    return ()
 
   def __post_init__(self) -> None:
     if self.shift and self.reads_targets and not self.attention.always_ordered:

@@ -1,18 +1,19 @@
-"""CM3's causal masking: rotate a few spans to the end and predict everything left to right (arXiv 2201.07520, section 2).
+"""CM3's causal masking: rotate a few spans to the end and predict everything left to right (arXiv 2201.07520, section
+2).
 
 A document `A B C D E` with spans B and D becomes
 
     A <mask:0> C <mask:1> E <mask:0> B <eoss> <mask:1> D <eoss>
 
 and is trained as a causal language model with weight 0 where the target is a <mask:k> (its place is random), weight 1
-elsewhere, the end tokens included. Spans: n = clamp(Poisson(1), 1, 16) a document; each span's ends are two uniform draws,
-sorted. As in the released code (metaseq cm3_dataset.py) n > 1 draws n * n candidate pairs and keeps those that do not
-intersect the ones kept before (touching is allowed) until n are placed, so fewer may be placed. Unlike there a span is never
-empty: an empty draw is passed over, and drawn again while the document has no span yet.
+elsewhere, the end tokens included. Spans: n = clamp(Poisson(1), 1, 16) a document; each span's ends are two uniform
+draws, sorted. As in the released code (metaseq's cm3_dataset.py) n > 1 draws n * n candidate pairs and keeps those that
+do not intersect the ones kept before (touching is allowed) until n are placed, so fewer may be placed. Unlike there a
+span is never empty: an empty draw is passed over, and drawn again while the document has no span yet.
 
-A document here is a segment of a row; its `bos` and `eos` stay where they are. A segment grows by 3 tokens a span, so the model
-reads `text_length + 3 * spans_per_row` positions and no supervised token is cut. Spans beyond `spans_per_row` are not placed
-(last segments first); with the default of 16 that needs more than 16 spans in one row.
+A document here is a segment of a row; its `bos` and `eos` stay where they are. A segment grows by 3 tokens a span, so
+the model reads `text_length + 3 * spans_per_row` positions and no supervised token is cut. Spans beyond `spans_per_row`
+are not placed (last segments first); with the default of 16 that needs more than 16 spans in one row.
 """
 
 import dataclasses
@@ -36,7 +37,8 @@ class CausalMasked(base.Objective):
   Attributes:
     mean_spans: mean of the Poisson; 1 in the paper.
     max_spans: upper clamp, at most the number of sentinels in the vocabulary; 16 in the paper. The lower clamp is 1.
-    p_untouched: probability that a document is left as it is; 0 in the paper, 0.368 reproduces metaseq's lower clamp of 0.
+    p_untouched: probability that a document is left as it is; 0 in the paper, 0.368 reproduces metaseq's lower clamp
+      of 0.
     spans_per_row: room for this many spans in a row.
   """
 
@@ -74,7 +76,9 @@ class CausalMasked(base.Objective):
     return self._rotate(rows, special, tf.where(placed, start + offset, 0), tf.where(placed, end + offset, 0))
 
   def _draw_counts(self, seeds: tf.Tensor, body_length: tf.Tensor) -> tf.Tensor:
-    """Spans wanted in each segment, int32 [batch, segments]: clamp(Poisson, 1, max_spans), or 0 if untouched or empty."""
+    """Spans wanted in each segment, int32 [batch, segments]: clamp(Poisson, 1, max_spans), or 0 if untouched or
+    empty.
+    """
     segments = tf.shape(body_length)[1]
     chance = random.uniform(seeds, _COUNT, segments)  # inverts the distribution function
     below = tf.constant(_poisson_cdf(self.mean_spans, self.max_spans), tf.float32)
@@ -92,7 +96,9 @@ class CausalMasked(base.Objective):
     return tf.where(keep, start, 0), tf.where(keep, end, 0)
 
   def _rotate(self, rows, special, start, end):
-    """Builds the features from spans [start, end) in row positions, int32 [batch, segments, spans], sorted; empty = none."""
+    """Builds the features from spans [start, end) in row positions, int32 [batch, segments, spans], sorted; empty =
+    none.
+    """
     tokens, segments = rows['targets'], rows['segment_ids']
     batch, length = tf.unstack(tf.shape(tokens))
     out_length = self.model_length(tokens.shape[1])
@@ -115,7 +121,8 @@ class CausalMasked(base.Objective):
     inside = is_placed & (index >= span_start) & (index < span_end)
     before = is_placed & (span_end <= index)
     stay = index[..., 0] + tf.gather(shift, own, batch_dims=1) - tf.reduce_max(tf.where(before, span_removed, 0), -1)
-    # span_removed can fall (a span of one token removes 0), never below 0, and grows along the spans: the maximum is the last.
+    # span_removed can fall (a span of one token removes 0), never below 0, and grows along the spans: the maximum is
+    # the last.
     go = tf.reduce_max(tf.where(inside, span_tail + 1 + index - span_start, 0), axis=-1)
     in_span = tf.reduce_any(inside, axis=-1)
     text_at = tf.where(segments > 0, tf.where(in_span, go, stay), out_length)
@@ -206,7 +213,9 @@ def _draw_spans(seeds: tf.Tensor, count: tf.Tensor, length: tf.Tensor) -> tuple[
 
 
 def _scatter_rows(where: tf.Tensor, batch: tf.Tensor, length: int):
-  """A function that writes [batch, n] values to positions `where` of zeroed [batch, length] rows; position `length` is dropped."""
+  """A function that writes [batch, n] values to positions `where` of zeroed [batch, length] rows; position `length`
+  is dropped.
+  """
   flat = tf.reshape(where + (length + 1) * tf.range(batch)[:, tf.newaxis], [-1, 1])
 
   def scatter(values: tf.Tensor) -> tf.Tensor:

@@ -1,7 +1,7 @@
 """Loss terms. No TensorFlow; works on NumPy and JAX arrays alike.
 
-An objective owns its denominator: a term is a numerator and a denominator that are each summed over the whole global batch
-(all devices, all accumulated microbatches) and divided once, so that no mean of means is ever taken.
+An objective owns its denominator: a term is a numerator and a denominator that are each summed over the whole global
+batch (all devices, all accumulated microbatches) and divided once, so that no mean of means is ever taken.
 """
 
 from typing import Any, NamedTuple

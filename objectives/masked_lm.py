@@ -1,12 +1,13 @@
 """Masked language modelling: BERT's and its relatives, in place or shifted (MNTP), by token or by unit.
 
 Sources
-  BERT (google-research/bert, create_pretraining_data.py): 15% of the tokens, count max(1, round(length * 0.15)) with the
-    length counting the special tokens, which are never chosen; 80% [MASK], 10% random, 10% kept, drawn per token;
+  BERT (google-research/bert, create_pretraining_data.py): 15% of the tokens, count max(1, round(length * 0.15)) with
+    the length counting the special tokens, which are never chosen; 80% [MASK], 10% random, 10% kept, drawn per token;
     whole-word masking takes whole words in random order and skips a word that would exceed the count.
   Wettig et al. (2202.08005): [MASK] only, at any rate (`mask_prob=1`, `random_prob=0`).
   Should We Still Pretrain Encoders with MLM? (2507.00994): one decoder stack, full attention, Bernoulli selection.
-  LLM2Vec's MNTP (2404.05961): full attention, token i predicted from the output at i - 1 (`shifted=True`); the first token of a
+  LLM2Vec's MNTP (2404.05961): full attention, token i predicted from the output at i - 1 (`shifted=True`); the first
+  token of a
     segment has no such output and is never masked.
 """
 
@@ -28,11 +29,11 @@ class MaskedLM(base.Objective):
 
   Attributes:
     rate: share of a row's tokens that is chosen. 0.15 is BERT's.
-    mask_prob, random_prob: what a chosen token becomes: [MASK], a uniformly random ordinary token, or itself (the rest).
-      0.8 and 0.1 are BERT's.
+    mask_prob, random_prob: what a chosen token becomes: [MASK], a uniformly random ordinary token, or itself (the
+      rest). 0.8 and 0.1 are BERT's.
     unit: what is chosen together: 'token', 'word' (whole-word masking), 'collocation' or 'salient'.
-    draw: whether [MASK] / random / kept is drawn per 'token' (BERT, also for whole words) or once per 'unit' (PMI-masking,
-      SpanBERT).
+    draw: whether [MASK] / random / kept is drawn per 'token' (BERT, also for whole words) or once per 'unit'
+      (PMI-masking, SpanBERT).
     selection: 'exact' chooses round(rate * length) tokens of a row; 'bernoulli' chooses each unit independently.
     shifted: False scores the token in place; True is MNTP, which reads it from the output one position before.
   """

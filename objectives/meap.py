@@ -1,8 +1,8 @@
 """MEAP: next-token prediction with masked inputs (arXiv 2502.07490; scitix/MEAP).
 
-Section 3: a fraction of the INPUT tokens is replaced by [MASK]; attention stays causal; the targets are the clean next tokens
-at every position, all with weight 1. So a masked token is still predicted from its left, and its successor must be predicted
-without seeing it. At inference nothing is masked.
+Section 3: a fraction of the INPUT tokens is replaced by [MASK]; attention stays causal; the targets are the clean
+next tokens at every position, all with weight 1. So a masked token is still predicted from its left, and its
+successor must be predicted without seeing it. At inference nothing is masked.
 """
 
 import dataclasses
@@ -17,9 +17,9 @@ class MEAP(base.Objective):
   """Mask-enhanced autoregressive prediction.
 
   Attributes:
-    rate: share of the row's input positions that are masked; 0.15 in the paper (section 3, tables 9 and 14). The count is
-      exact, max(1, int(positions * rate)), drawn anew for every row; the row's last input is never masked (as in the
-      code), and neither are special tokens.
+    rate: share of the row's input positions that are masked; 0.15 in the paper (section 3, tables 9 and 14). The
+      count is exact, max(1, int(positions * rate)), drawn anew for every row; the row's last input is never masked
+      (as in the code), and neither are special tokens.
   """
 
   rate: float = 0.15

@@ -1,9 +1,9 @@
 """PMI-masking: masked language modelling whose units are collocations (arXiv 2010.01825; AI21Labs/pmi-masking).
 
 The units come with the row (`collocation_ids`): words that stand together in the corpus far more often than their parts
-predict (PMI_n, equation 3 of the paper) form one unit, every other word is a unit of its own. Units are taken at random until 15%
-of the tokens are chosen, and 80% [MASK] / 10% random / 10% kept is drawn once per unit. A unit that would exceed the budget is
-skipped, as in BERT's whole-word masking; the paper does not settle this.
+predict (PMI_n, equation 3 of the paper) form one unit, every other word is a unit of its own. Units are taken at
+random until 15% of the tokens are chosen, and 80% [MASK] / 10% random / 10% kept is drawn once per unit. A unit that
+would exceed the budget is skipped, as in BERT's whole-word masking; the paper does not settle this.
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
 """An objective as seqio preprocessors: rows in, decoder features out. TensorFlow.
 
-A row is a dictionary of int32 [text_length] features ('targets', 'segment_ids' and the objective's units) with int64 scalars
-'example_id' and 'epoch'. What happens to it depends on (seed, epoch, example_id) and the row alone.
+A row is a dictionary of int32 [text_length] features ('targets', 'segment_ids' and the objective's units) with int64
+scalars 'example_id' and 'epoch'. What happens to it depends on (seed, epoch, example_id) and the row alone.
 """
 
 from collections.abc import Callable

@@ -1,8 +1,9 @@
 """Salient-span masking: predict names and dates (REALM, arXiv 2002.08909 section 3.4; language/realm/featurization.py).
 
-One span is chosen uniformly among the salient spans of each passage; all its tokens become [MASK] (no 80/10/10) and only
-they are scored. A passage is one segment of a row. Spans cut by a row's edge are no spans, spans of more than 10 tokens are
-left alone (REALM's launcher), and rows without a span are dropped. The retriever is not part of this objective.
+One span is chosen uniformly among the salient spans of each passage; all its tokens become [MASK] (no 80/10/10) and
+only they are scored. A passage is one segment of a row. Spans cut by a row's edge are no spans, spans of more than 10
+tokens are left alone (REALM's launcher), and rows without a span are dropped. The retriever is not part of this
+objective.
 """
 
 import dataclasses
@@ -19,8 +20,9 @@ class SalientSpan(masked_lm.MaskedLM):
   """Masked language modelling over salient spans.
 
   Attributes:
-    budget: None masks one span a passage, as REALM; a share such as 0.15 fills that share of the row's tokens with whole spans in
-      random order (as far as the row has spans), which is another objective and named so in gin. `rate` is not used.
+    budget: None masks one span a passage, as REALM; a share such as 0.15 fills that share of the row's tokens with
+      whole spans in random order (as far as the row has spans), which is another objective and named so in gin.
+      `rate` is not used.
     max_span_tokens: longer spans are never chosen; 10 in REALM's launcher.
   """
 
@@ -68,8 +70,8 @@ class SalientSpan(masked_lm.MaskedLM):
     super().check(text_length)
     if text_length < self.max_span_tokens + 2:
       raise UserError(
-        f"TASK_FEATURE_LENGTHS['targets'] is {text_length}; SalientSpan with max_span_tokens={self.max_span_tokens} needs at "
-        f'least {self.max_span_tokens + 2}.'
+        f"TASK_FEATURE_LENGTHS['targets'] is {text_length}; SalientSpan with max_span_tokens={self.max_span_tokens} "
+        f'needs at least {self.max_span_tokens + 2}.'
       )
 
   def keep(self, rows, special):

@@ -1,8 +1,9 @@
 """How a model gives log-probabilities to tokens in gaps: one rendering of a query per kind of model. NumPy only.
 
-A query is a piece of text with gaps. A scorer turns it into rows for the model: the inputs, the output positions to read, and
-the token each read is scored against. The judge runs the rows of any scorer through the same function, so that all models
-answer the same queries, each in its own way. What a scorer lets the model see is part of its answer, and `sees` says it.
+A query is a piece of text with gaps. A scorer turns it into rows for the model: the inputs, the output positions to
+read, and the token each read is scored against. The judge runs the rows of any scorer through the same function, so
+that all models answer the same queries, each in its own way. What a scorer lets the model see is part of its answer,
+and `sees` says it.
 
 Greedy decoding needs no decoding loop here: a gap is filled exactly by greedy decoding iff, with the true tokens before
 each read in place, every read's best token is the true one.
@@ -45,7 +46,9 @@ class ScoringRow(NamedTuple):
 class Scorer(Protocol):
   """Turns queries into rows; `sees` names what each scored token is conditioned on."""
 
-  sees: str
+  @property
+  def sees(self) -> str:
+    """What a scored token is conditioned on."""
 
   def rows(self, query: Query) -> list[ScoringRow]:
     """Rows whose reads cover every token of every gap exactly once."""
@@ -71,8 +74,8 @@ class LeftToRight:
 class PseudoLikelihood:
   """Masked scoring: all gaps are hidden at once; inside a gap tokens are revealed from left to right.
 
-  So a gap's score is a product of conditional probabilities that sums to one over all fillings of its length. As many passes as
-  the longest gap has tokens. With `shifted` (MNTP) token i is read from the output at i - 1.
+  So a gap's score is a product of conditional probabilities that sums to one over all fillings of its length. As many
+  passes as the longest gap has tokens. With `shifted` (MNTP) token i is read from the output at i - 1.
   """
 
   mask: int

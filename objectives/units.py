@@ -1,7 +1,7 @@
 """Choosing what to mask: positions or units, exactly to a budget. TensorFlow graph functions.
 
-A unit is a run of tokens that are masked together (a word, a collocation, a salient span); it is known by the position of
-its first token in the row. Units are taken in a random order until the budget of tokens is spent.
+A unit is a run of tokens that are masked together (a word, a collocation, a salient span); it is known by the
+position of its first token in the row. Units are taken in a random order until the budget of tokens is spent.
 """
 
 import tensorflow as tf
@@ -53,8 +53,8 @@ def select_positions(seeds: tf.Tensor, stream: int, candidates: tf.Tensor, count
 def select_units(seeds: tf.Tensor, stream: int, starts: tf.Tensor, budget: tf.Tensor) -> tf.Tensor:
   """Whole units in random order until `budget` tokens are chosen; a unit that would exceed it is skipped.
 
-  The rule of BERT's whole-word masking (google-research/bert create_pretraining_data.py): go on to the next unit after one
-  that does not fit, so a row spends its budget to within the shortest remaining unit and never exceeds it.
+  The rule of BERT's whole-word masking (google-research/bert create_pretraining_data.py): go on to the next unit
+  after one that does not fit, so a row spends its budget to within the shortest remaining unit and never exceeds it.
 
   Args:
     starts: int32 [batch, length] from `unit_starts`.

@@ -1,1 +1,3 @@
-"""From text to sharded batches: corpora, vocabularies, units, seqio tasks, rows. Uses objectives; knows nothing of launch."""
+"""From text to sharded batches: corpora, vocabularies, units, seqio tasks, rows. Uses objectives; knows nothing of
+launch.
+"""

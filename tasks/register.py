@@ -9,7 +9,8 @@
       summary.json         sizes and times
       cache/<name>/        seqio's cache of the documents: token, word, collocation and salient ids
 
-The folder is built beside its place and moved there when it is whole; a change of corpus or settings changes the fingerprint.
+The folder is built beside its place and moved there when it is whole; a change of corpus or settings changes the
+fingerprint.
 """
 
 import collections
@@ -152,8 +153,8 @@ class _Builder:
     held_out = sum(map(self._held_out, documents))
     if not documents or not held_out or held_out == len(documents):
       raise UserError(
-        f'The corpus has {len(documents)} documents, of which {held_out} fall in the validation split; it needs some of both: '
-        'add documents, split them with LocalText.separator, or lower VALIDATION_ONE_IN.'
+        f'The corpus has {len(documents)} documents, of which {held_out} fall in the validation split; it needs some '
+        'of both: add documents, split them with LocalText.separator, or lower VALIDATION_ONE_IN.'
       )
     self._stage(f'{len(documents):,} documents, {held_out:,} of them for validation')
     return documents

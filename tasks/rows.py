@@ -1,8 +1,8 @@
 """Documents to rows of one length, as a seqio preprocessor of graph functions. TensorFlow.
 
-Documents are laid end to end and cut every `length - 1` tokens; a row is `bos` and one such cut, or the cut alone where it
-begins with a document (then with one position of padding). So every token of the corpus is in exactly one row, every segment
-starts with `bos`, and the rows are the same for every objective.
+Documents are laid end to end and cut every `length - 1` tokens; a row is `bos` and one such cut, or the cut alone
+where it begins with a document (then with one position of padding). So every token of the corpus is in exactly one
+row, every segment starts with `bos`, and the rows are the same for every objective.
 """
 
 import tensorflow as tf

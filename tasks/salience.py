@@ -1,9 +1,9 @@
 """Salient spans: names and dates, by rules that need nothing but the text.
 
-REALM (arXiv 2002.08909, section 3.4) and T5+SSM take named entities from a tagger trained on CoNLL-2003 and dates from a
-regular expression. Ours is a heuristic in their place: runs of capitalised words, and dates. At the start of a sentence, where
-every word is capitalised, a lone word counts only if the corpus mostly writes it with a capital elsewhere; that knowledge, the gazetteer,
-is built from the corpus. Spans never cross a sentence end.
+REALM (arXiv 2002.08909, section 3.4) and T5+SSM take named entities from a tagger trained on CoNLL-2003 and dates
+from a regular expression. Ours is a heuristic in their place: runs of capitalised words, and dates. At the start of a
+sentence, where every word is capitalised, a lone word counts only if the corpus mostly writes it with a capital
+elsewhere; that knowledge, the gazetteer, is built from the corpus. Spans never cross a sentence end.
 """
 
 import collections
@@ -127,7 +127,7 @@ class RuleTagger:
       i = last + 1
 
   def _continues(self, text: str, texts: list[str], begins: list[int], ends: list[int], i: int) -> int | None:
-    """The next word of the name that word i belongs to, or None: over spaces, hyphens, initials' dots and connectors."""
+    """The next word of the name that word i belongs to, or None: over spaces, hyphens, initials' dots, connectors."""
     if i + 1 >= len(texts):
       return None
     gap = text[ends[i] : begins[i + 1]]

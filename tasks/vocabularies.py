@@ -81,7 +81,7 @@ def sentencepiece_vocabulary(path: str) -> seqio.SentencePieceVocabulary:
   """The vocabulary of a '.model' file; UserError if it is missing or damaged."""
   try:
     vocabulary = seqio.SentencePieceVocabulary(path)
-    vocabulary.vocab_size  # loads the file
+    _ = vocabulary.vocab_size  # loads the file
   except Exception as error:  # sentencepiece and TensorFlow raise their own kinds
     raise UserError(f'{path} is not a readable SentencePiece model ({type(error).__name__}).') from error
   return vocabulary
@@ -114,7 +114,7 @@ def special_tokens(vocabulary: seqio.Vocabulary) -> SpecialTokens:
   )
   return SpecialTokens(
     pad=0,
-    eos=vocabulary.eos_id,
+    eos=vocabulary.eos_id or 1,
     bos=bos,
     mask=size - 1,
     end_of_span=size - 2,

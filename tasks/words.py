@@ -1,7 +1,7 @@
 """Words of a text, with their characters.
 
-A word is a run of letters, digits and inner apostrophes; any other visible character is a mark of its own. Words compare
-lower-cased. An n-gram never crosses a mark or a line end.
+A word is a run of letters, digits and inner apostrophes; any other visible character is a mark of its own. Words
+compare lower-cased. An n-gram never crosses a mark or a line end.
 """
 
 import re

@@ -1,6 +1,7 @@
 """Every objective in one table: what the property tests know of it. A new objective is a new row."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -115,7 +116,7 @@ def make_rows(generator: np.random.Generator, count: int, length: int, segments:
     pieces = int(generator.integers(1, segments + 1))
     cuts = np.sort(generator.choice(np.arange(3, length), size=pieces - 1, replace=False)) if pieces > 1 else []
     edges = [0, *cuts, length if full else int(generator.integers(max([3, *cuts]), length + 1))]
-    for number, (start, end) in enumerate(zip(edges[:-1], edges[1:], strict=True), 1):
+    for number, (start, end) in enumerate(itertools.pairwise(edges), 1):
       if end - start < 3:
         continue
       rows['targets'][b, start] = SPECIAL.bos

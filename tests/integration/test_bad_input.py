@@ -1,4 +1,6 @@
-"""Every mistake a user can make gets one sentence that names it, exit status 2, no traceback, and nothing half-written."""
+"""Every mistake a user can make gets one sentence that names it, exit status 2, no traceback, and nothing
+half-written.
+"""
 
 import os
 import pathlib

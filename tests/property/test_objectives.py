@@ -110,7 +110,8 @@ def test_share_and_count(name):
 def test_masked_share_is_flat_over_positions(name):
   entry = TABLE[name]
   if not entry.flat or entry.share == 0:
-    # Nothing to be flat: spans reach the middle of a document more often by the paper's own rule, salient spans are given.
+    # Nothing to be flat: spans reach the middle of a document more often by the paper's own rule, salient spans are
+    # given.
     return
   length, count = 32, 8000
   rows = make_rows(np.random.default_rng(3), 1, length, segments=1, full=True)

@@ -66,7 +66,8 @@ def test_cm3_single_span_ends_are_uniform():
     tail = int(np.flatnonzero(inputs == SPECIAL.sentinels[0])[1])
     size = int(np.flatnonzero(inputs == SPECIAL.end_of_span)[0]) - tail - 1
     place[start : start + size] += 1
-  # Rounding as in the code: i is inside iff the lower draw is below (i + 1) / 40 and the higher one above (i + 0.5) / 40.
+  # Rounding as in the code: i is inside iff the lower draw is below (i + 1) / 40 and the higher one above (i + 0.5) /
+  # 40.
   below, above = (np.arange(40) + 1) / 40, 1 - (np.arange(40) + 0.5) / 40
   expected = 2 * below * above - np.maximum(0, below - (1 - above)) ** 2
   np.testing.assert_allclose(place / 6000, expected, atol=0.025)

@@ -18,7 +18,16 @@ _ASCII = [
   'by the way', 'New York', 'New', 'York City Hall', 'the', 'In', 'April 1990', 'way', ' ', ' ', ' ', '  ', '\n', '.', ', ', '-',
   "Ada's", '\t', 'unseen', '44 BC', 'J. S. Bach', '?',
 ]  # fmt: skip
-_OTHER = ['\u00c9mile', 'caf\u00e9', '\u2014', '\u65e5\u672c', '\U0001f600', '\u201cAda\u201d', '\u00a0', 'Br\u00fbl\u00e9']
+_OTHER = [
+  '\u00c9mile',
+  'caf\u00e9',
+  '\u2014',
+  '\u65e5\u672c',
+  '\U0001f600',
+  '\u201cAda\u201d',
+  '\u00a0',
+  'Br\u00fbl\u00e9',
+]
 
 
 def _texts(fragments):
@@ -30,7 +39,9 @@ def annotators(tmp_path_factory):
   rng = random.Random(0)
   path = str(tmp_path_factory.mktemp('vocabulary') / 'vocabulary.model')
   known = [part for part in _ASCII if part.strip()]
-  vocabularies.train_sentencepiece((' '.join(rng.choices(known, k=8)).replace('\n', ' ') for _ in range(200)), path, 400)
+  vocabularies.train_sentencepiece(
+    (' '.join(rng.choices(known, k=8)).replace('\n', ' ') for _ in range(200)), path, 400
+  )
   made = {'pieces': vocabularies.sentencepiece_vocabulary(path), 'bytes': vocabularies.byte_vocabulary()}
   return {kind: annotate.Annotator(vocabulary, _SEGMENTER, _TAGGER) for kind, vocabulary in made.items()}
 
@@ -52,7 +63,9 @@ def _expected(annotator, identity, text):
   spans = _TAGGER.tag(text, document)
   rows = []
   for begin, end in ranges:
-    word = next((i for i, (b, e) in enumerate(zip(document.begins, document.ends, strict=True)) if b <= begin < e), None)
+    word = next(
+      (i for i, (b, e) in enumerate(zip(document.begins, document.ends, strict=True)) if b <= begin < e), None
+    )
     line_end = word is None or document.texts[word] == '\n'
     salient = next((i for i, s in enumerate(spans) if s.start <= begin < end <= s.end), None)
     rows.append((0 if line_end else word + 1, 0 if line_end else units[word], 0 if salient is None else salient + 1))
@@ -99,7 +112,13 @@ def test_every_byte_of_a_word_is_in_the_word(annotators, kind):
   tokens = features['targets'].tolist()
   by_word = {i: [t for t, w in zip(tokens, features['word_ids'], strict=True) if w == i] for i in range(1, 6)}
   encoder = vocabularies.Encoder(annotators[kind].vocabulary)
-  assert [encoder.decode(ids).strip() for ids in by_word.values()] == ['the', 'Caf\u00e9', '\u65e5\u672c', '\u2014', 'so']
+  assert [encoder.decode(ids).strip() for ids in by_word.values()] == [
+    'the',
+    'Caf\u00e9',
+    '\u65e5\u672c',
+    '\u2014',
+    'so',
+  ]
 
 
 @pytest.mark.parametrize('kind', ['pieces', 'bytes'])

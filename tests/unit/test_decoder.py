@@ -89,7 +89,9 @@ def test_rotary_products_depend_on_distance_only():
 
 def test_padding_and_neighbouring_segments_leave_no_trace():
   decoder, params, tokens, _, _ = _setup()
-  alone = decoder.apply({'params': params}, tokens[:1, :8], jnp.arange(8)[None], jnp.ones((1, 8), jnp.int32), ordered=False)
+  alone = decoder.apply(
+    {'params': params}, tokens[:1, :8], jnp.arange(8)[None], jnp.ones((1, 8), jnp.int32), ordered=False
+  )
   segments = jnp.array([[1] * 8 + [2] * 9 + [0] * 3])
   positions = jnp.concatenate([jnp.arange(8), jnp.arange(9), jnp.zeros(3, jnp.int32)])[None]
   packed = decoder.apply({'params': params}, tokens[:1], positions, segments, ordered=False)

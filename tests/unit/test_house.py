@@ -49,13 +49,17 @@ def test_models_know_no_tensorflow(path):
 
 
 def test_the_step_runs_where_there_is_no_tensorflow():
-  modules = 'objectives.attention objectives.loss objectives.scoring objectives.base launch.step launch.state launch.mesh'
+  modules = (
+    'objectives.attention objectives.loss objectives.scoring objectives.base launch.step launch.state launch.mesh'
+  )
   code = 'import sys\n' + '\n'.join(f'import unmask.{name}' for name in modules.split())
   code += "\nassert not {'tensorflow', 'seqio', 'gin'} & set(sys.modules), 'heavy import'"
   subprocess.run([sys.executable, '-c', code], check=True, cwd=ROOT.parent)
 
 
-@pytest.mark.parametrize('path', [*FILES, *sorted((ROOT / 'tests').rglob('*.py'))], ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize(
+  'path', [*FILES, *sorted((ROOT / 'tests').rglob('*.py'))], ids=lambda path: str(path.relative_to(ROOT))
+)
 def test_files_and_functions_stay_short(path):
   text = path.read_text()
   assert text.count('\n') <= 500
@@ -91,7 +95,18 @@ def test_help_is_quick_because_nothing_heavy_is_imported(command):
 
 
 def test_wheel_holds_one_top_level_name_and_the_gin_files(tmp_path):
-  command = [sys.executable, '-m', 'pip', 'wheel', '--no-deps', '--no-build-isolation', '--quiet', '-w', str(tmp_path), str(ROOT)]
+  command = [
+    sys.executable,
+    '-m',
+    'pip',
+    'wheel',
+    '--no-deps',
+    '--no-build-isolation',
+    '--quiet',
+    '-w',
+    str(tmp_path),
+    str(ROOT),
+  ]
   subprocess.run(command, check=True, capture_output=True)
   (wheel,) = tmp_path.glob('*.whl')
   names = zipfile.ZipFile(wheel).namelist()

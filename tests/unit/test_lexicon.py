@@ -116,7 +116,9 @@ def test_coverage_and_shares(documents, min_count, coverage):
   def of_size(size):
     return {n: available[n][: int(size * share)] for n, share in lexicon.SHARES.items()}
 
-  assert all([e.pmi for e in entries] == sorted((e.pmi for e in entries), reverse=True) for entries in available.values())
+  assert all(
+    [e.pmi for e in entries] == sorted((e.pmi for e in entries), reverse=True) for entries in available.values()
+  )
   largest = int(max(len(entries) / lexicon.SHARES[n] for n, entries in available.items()))
   sizes = [size for size in range(largest + 2) if of_size(size) == taken]
   assert sizes  # 50 / 25 / 12.5 / 12.5 % of some size, the best first

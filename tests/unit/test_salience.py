@@ -44,7 +44,9 @@ def test_dates(date):
   assert _dates(date) == [date]
 
 
-@pytest.mark.parametrize('text', ['costs 1,990 dollars', 'weighs 1990.5 tons', 'number 2190', '12345 people', 'you may go', '5 AM'])
+@pytest.mark.parametrize(
+  'text', ['costs 1,990 dollars', 'weighs 1990.5 tons', 'number 2190', '12345 people', 'you may go', '5 AM']
+)
 def test_no_dates(text):
   assert _dates(text) == []
 
@@ -53,7 +55,9 @@ def test_may_is_a_month_only_with_a_number():
   assert _dates('they met in May 1821 and May 5 but not in May.') == ['May 1821', 'May 5']
 
 
-@pytest.mark.parametrize('text', ['the emperor Augustus ruled', 'we flew to Juneau', 'the Marchand family', 'a 1500m race'])
+@pytest.mark.parametrize(
+  'text', ['the emperor Augustus ruled', 'we flew to Juneau', 'the Marchand family', 'a 1500m race']
+)
 def test_a_date_does_not_end_inside_a_word(text):
   assert _dates(text) == []
 
@@ -112,7 +116,9 @@ def test_a_date_takes_precedence_over_a_name():
   assert _tag('it was Black April 1990 there') == [('April 1990', 'DATE')]
 
 
-@pytest.mark.parametrize('text', ['they came in April\n1990 was cold', 'from 1990 -\n2000 people', 'ends at 44\nBC Hydro', 'Ada\nByron'])
+@pytest.mark.parametrize(
+  'text', ['they came in April\n1990 was cold', 'from 1990 -\n2000 people', 'ends at 44\nBC Hydro', 'Ada\nByron']
+)
 def test_no_span_crosses_a_line_end(text):
   assert not [found for found, _ in _tag(text) if '\n' in found]
 
@@ -163,7 +169,14 @@ def test_gazetteer_counts_forms_inside_sentences():
 
 @pytest.mark.parametrize(
   'upper, lower, common, function',
-  [(3, 1, True, False), (4, 1, False, False), (1, 20, True, False), (1, 21, True, True), (0, 1, True, True), (5, 0, False, False)],
+  [
+    (3, 1, True, False),
+    (4, 1, False, False),
+    (1, 20, True, False),
+    (1, 21, True, True),
+    (0, 1, True, True),
+    (5, 0, False, False),
+  ],
 )
 def test_gazetteer_thresholds(upper, lower, common, function):
   built = _gazetteer(', '.join(['x', *['Word'] * upper, *['word'] * lower]))

@@ -6,7 +6,12 @@ import numpy as np
 from unmask.objectives.scoring import Infill, LeftToRight, PseudoLikelihood, Query
 
 TOKENS = np.array([2, 10, 11, 12, 13, 14, 15], np.int32)
-SCORERS = [LeftToRight(), PseudoLikelihood(mask=4), PseudoLikelihood(mask=4, shifted=True), Infill(sentinel=6, end_of_span=5)]
+SCORERS = [
+  LeftToRight(),
+  PseudoLikelihood(mask=4),
+  PseudoLikelihood(mask=4, shifted=True),
+  Infill(sentinel=6, end_of_span=5),
+]
 
 
 def test_every_token_of_every_gap_is_read_once():

@@ -14,7 +14,10 @@ from unmask.tasks import vocabularies
 _settings = hypothesis.settings(max_examples=150, deadline=None, derandomize=True)
 _BLANK = '\u2581'  # SentencePiece's own sign for a space; it has a test of its own
 _TEXT = st.text(
-  st.one_of(st.characters(exclude_categories=['Cs'], exclude_characters=_BLANK), st.sampled_from('the one \n\u00e9\u65e5\U0001f600')),
+  st.one_of(
+    st.characters(exclude_categories=['Cs'], exclude_characters=_BLANK),
+    st.sampled_from('the one \n\u00e9\u65e5\U0001f600'),
+  ),
   max_size=30,
 )
 _SIZE = 480
@@ -23,7 +26,9 @@ _SIZE = 480
 def _lines(count=300):
   rng = random.Random(0)
   known = [''.join(rng.choice('abcdefghijklmnopqrst') for _ in range(rng.randint(1, 7))) for _ in range(120)]
-  return [' '.join(rng.choice([*known, 'the', 'one', 'caf\u00e9', '1990']) for _ in range(10)) + '.' for _ in range(count)]
+  return [
+    ' '.join(rng.choice([*known, 'the', 'one', 'caf\u00e9', '1990']) for _ in range(10)) + '.' for _ in range(count)
+  ]
 
 
 @pytest.fixture(scope='module')
@@ -81,7 +86,24 @@ def test_every_text_comes_back(encoders, kind, text):
 @both
 @pytest.mark.parametrize(
   'text',
-  ['', '\0', 'a\0b', ' ', '  a', 'a  ', ' \n ', '\r\n', '\ufeffx', '\ufffd', '\u2028', '\ufb01', 'e\u0301', '\u2585', _BLANK, f'a{_BLANK}b'],
+  [
+    '',
+    '\0',
+    'a\0b',
+    ' ',
+    '  a',
+    'a  ',
+    ' \n ',
+    '\r\n',
+    '\ufeffx',
+    '\ufffd',
+    '\u2028',
+    '\ufb01',
+    'e\u0301',
+    '\u2585',
+    _BLANK,
+    f'a{_BLANK}b',
+  ],
 )
 def test_difficult_texts_come_back(encoders, kind, text):
   encoder = encoders[kind]
