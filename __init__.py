@@ -1,7 +1,7 @@
 """unmask: one decoder, many masking objectives, one honest comparison.
 
-The repository root is this package. `objectives` says what is corrupted, seen and scored; `models` is the decoder; `tasks`
-turns text into rows; `launch` starts things. See README.md for the road from a gin file to a gradient.
+The repository root is this package. `objectives` says what is corrupted, seen and scored; `models` is the decoder;
+`tasks` turns text into rows; `launch` starts things. See README.md for the road from a gin file to a gradient.
 """
 
 __version__ = '0.1.0'

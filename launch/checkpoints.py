@@ -27,8 +27,8 @@ class CheckpointPolicy:
 class Checkpoints:
   """The checkpoints of one model directory, named by step.
 
-  Each holds 'state' (a TrainState) and 'position': 'batches' (global batches consumed), 'seed' (the run's), and
-  'tokens' and 'scored' (real positions read and positions scored since step 0).
+  Each holds 'state' (a TrainState) and 'position': see
+  `runlog.START`.
   """
 
   def __init__(self, model_dir: str, policy: CheckpointPolicy | None = None):

@@ -5,6 +5,7 @@ so whatever was given and not used by then is a mistake: gin itself accepts a mi
 """
 
 import difflib
+import logging
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -15,8 +16,9 @@ import gin
 from .. import UserError
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_INCLUDE = re.compile(r"""^include\s+['"](.+?)['"]""", re.MULTILINE)
 _NAME = re.compile(r'^([A-Za-z_][\w./]*) =', re.MULTILINE)
-_inherited: set[str] = set()  # names that a saved configuration gave; a program need not use all of them
+_given: set[str] = set()  # names that the user's own files and flags bind; those of files that ship are not the user's
 
 
 def load(
@@ -35,13 +37,31 @@ def load(
   gin.config._LOCATION_PREFIXES[:] = ['']  # gin has no public way to forget search paths
   for path in [*search_paths, _ROOT]:
     gin.add_config_file_search_path(path)
-  _inherited.clear()
-  for path in files:
-    find(path)
+  paths = [find(path) for path in files]
+  _given.clear()
+  for path in paths:
+    _given.update(_names_in(path))
+  _given.update(_names('\n'.join(bindings)))
   if saved is not None:
     _parse([saved], [])
-    _inherited.update(_names(gin.config_str()))
-  _parse(files, bindings)
+  _parse(paths, bindings)
+
+
+def search_paths() -> list[str]:
+  """The folders that gin files are looked for in, as given."""
+  return [path for path in gin.config._LOCATION_PREFIXES if path not in ('', _ROOT)]
+
+
+def _names_in(path: str) -> set[str]:
+  """What a file binds itself, and what it includes from elsewhere than the files that ship with unmask."""
+  with open(path) as file:
+    text = file.read()
+  names = _names(text)
+  for included in _INCLUDE.findall(text):
+    place = find(included)
+    if not os.path.abspath(place).startswith(os.path.join(_ROOT, 'gin')):
+      names |= _names_in(place)
+  return names
 
 
 def find(path: str) -> str:
@@ -57,20 +77,30 @@ def find(path: str) -> str:
 
 
 def _parse(files: Sequence[str], bindings: Sequence[str]) -> None:
+  logging.disable(logging.ERROR)  # gin logs every place where an included file is not
   try:
     gin.parse_config_files_and_bindings(list(files), list(bindings), finalize_config=False)
   except Exception as error:  # gin raises OSError, ValueError, SyntaxError, ImportError, AttributeError, ...
     raise UserError(_one_line(error)) from error
+  finally:
+    logging.disable(logging.NOTSET)
 
 
 def call(configurable: Callable, **arguments) -> Any:
   """Calls the configurable with its gin bindings and `arguments`; UserError if a binding it needs is missing."""
-  wrapped = gin.get_configurable(configurable)
+  try:
+    wrapped = gin.get_configurable(configurable)
+  except Exception as error:
+    raise UserError(
+      f'No gin file binds {configurable.__name__}; add one of gin/runs or '
+      'gin/sweeps, such as --gin_file=gin/runs/pretrain.gin.'
+    ) from error
   try:
     return wrapped(**arguments)
-  except UserError:
-    raise
   except Exception as error:
+    message = str(error).split('\n  In call to configurable')[0].strip()  # gin adds where it was called from
+    if isinstance(error, UserError):
+      raise UserError(message) from error
     if isinstance(error, RuntimeError | TypeError | ValueError | AttributeError) and _is_about_gin(error):
       raise UserError(_one_line(error)) from error
     raise
@@ -103,14 +133,13 @@ def _one_line(error: BaseException) -> str:
 
 def refuse_unused() -> None:
   """Raises UserError naming every binding that was given and that nothing used so far."""
-  given = _names(gin.config_str()) - _inherited
   used = _names(gin.operative_config_str())
-  unused = sorted(name for name in given if not _matches(name, used))
+  unused = sorted(name for name in _given if not _matches(name, used))
   if not unused:
     return
   hints = []
   for name in unused:
-    close = difflib.get_close_matches(name, sorted(used - given) + sorted(used & given), n=1, cutoff=0.75)
+    close = difflib.get_close_matches(name, sorted(used - _given) + sorted(used & _given), n=1, cutoff=0.75)
     hints.append(f'{name} (did you mean {close[0]}?)' if close else name)
   raise UserError(f'Nothing uses {", ".join(hints)}: mend the spelling or leave it out.')
 

@@ -22,10 +22,10 @@ from ..models.config import DecoderConfig
 from ..models.decoder import Decoder
 from ..objectives.attention import AttentionSpec
 from ..objectives.base import Objective
-from ..objectives.scoring import Infill, LeftToRight, PseudoLikelihood
+from ..objectives.scoring import Infill, LeftToRight, PseudoLikelihood, ScoringRow
 from ..tasks.pipeline import Pipeline, Source
 from . import checkpoints as checkpoints_lib
-from . import config, loop
+from . import config, identity, judge, loop
 from . import mesh as mesh_lib
 from . import state as state_lib
 from .step import hidden_states
@@ -65,7 +65,10 @@ def infill(
   config.refuse_unused()
   if text.count(GAP) != 1:
     raise UserError(f'--text must hold exactly one {GAP}; it holds {text.count(GAP)}.')
+  if min(max_tokens, beam, count) < 1:
+    raise UserError(f'max_tokens={max_tokens}, beam={beam} and count={count} must be at least 1.')
   source = pipeline.open()
+  identity.check(model_dir, identity.of_run(model, objective, pipeline, source))
   device_mesh = mesh_lib.MeshConfig().build(jax.devices()[:1])
   saved = checkpoints_lib.Checkpoints(model_dir)
   with jax.set_mesh(device_mesh), loop.logical_rules():
@@ -78,7 +81,8 @@ def infill(
       raise UserError(
         f'The text has {len(left) + len(right)} tokens; this model was trained on {pipeline.text_length}.'
       )
-    filler = _Filler(decoder, params, source, objective.attention, length, beam)
+    runner = judge.Runner(params, decoder, source, objective, device_mesh, beam)
+    filler = _Filler(decoder, params, source, objective.attention, length, beam, runner)
     found = filler.fill(objective.scorer(source.special), left, right, max_tokens)
   best: dict[str, Completion] = {}
   for ids, score in sorted(found, key=lambda item: -item[1]):
@@ -116,6 +120,7 @@ class _Filler:
   attention: AttentionSpec
   length: int
   beam: int
+  runner: judge.Runner
 
   def __post_init__(self) -> None:
     special, size = self.source.special, self.source.vocabulary.vocab_size
@@ -134,8 +139,7 @@ class _Filler:
 
     self._log_probs = log_probs
     ids = np.arange(config_.vocab_size or size)
-    # Sentinels were never targets, so their logits mean nothing; only text and the end of a span can be said.
-    self._sayable = (special.is_text(ids) & (ids < size)) | (ids == special.end_of_span)
+    # Only text can be said: sentinels were never targets, so their logits mean nothing.
     self._text = special.is_text(ids) & (ids < size)
 
   def fill(self, scorer, left: np.ndarray, right: np.ndarray, max_tokens: int) -> list[tuple[tuple[int, ...], float]]:
@@ -190,14 +194,12 @@ class _Filler:
     return found
 
   def _reranked(self, left, right, max_tokens):
-    found = []
-    for ids, score in self._causal(left, max_tokens, None):
-      total = score * len(ids)
-      context = _join(left, ids)
-      rows = [_join(context, right[:i]) for i in range(len(right))]
-      for start in range(0, len(rows), self.beam):
-        part = rows[start : start + self.beam]
-        log_probs = self._next(part, [len(row) - 1 for row in part])
-        total += sum(log_probs[i, right[start + i]] for i in range(len(part)))
-      found.append((ids, total / (len(ids) + len(right))))
-    return found
+    proposals = self._causal(left, max_tokens, None)
+    rows = []
+    for ids, _ in proposals:
+      inputs, first = _join(left, ids, right), len(left) + len(ids)
+      reads = np.arange(first - 1, len(inputs) - 1, dtype=np.int32)
+      rows.append(ScoringRow(inputs, reads, inputs[first:], np.zeros_like(reads)))
+    after = [log_prob.sum() for log_prob, _ in self.runner.log_probs(rows)] if len(right) else [0.0] * len(rows)
+    total = lambda ids, score, rest: (score * len(ids) + rest) / (len(ids) + len(right))
+    return [(ids, total(ids, score, rest)) for (ids, score), rest in zip(proposals, after, strict=True)]

@@ -18,6 +18,17 @@ _READS = {
   'moved': 'bold white on dark_blue',
 }
 _PREDICTS = 'bold black on cyan'
+_FIGURES = {
+  'corrupted': 'input positions masked, replaced, kept on purpose or moved, a text token',
+  'supervised': 'positions with weight, a text token',
+  'masked': 'corrupted positions that hold [MASK]',
+  'randomised': 'corrupted positions that hold a random token',
+  'kept': 'corrupted positions that hold their own token',
+  'untouched': 'documents of a row in which nothing is corrupted',
+  'rows_dropped': 'rows without an example of this objective',
+  'padding': "share of the model's positions",
+  'positions_per_token': 'model positions a text token takes',
+}
 
 
 def inspect(
@@ -132,29 +143,15 @@ def _sees(objective: Objective, row: dict[str, np.ndarray], size: int = 16) -> r
 def _shares(source: Source, objective: Objective, num_rows: int, split: str) -> rich.table.Table:
   """Realised against configured."""
   shares = realised.shares(source, objective, num_rows, split)
-  configured = {
-    name: getattr(objective, name)
-    for name in ('rate', 'budget', 'p_untouched')
-    if getattr(objective, name, None) is not None
-  }
+  told = objective.configured()
   table = rich.table.Table(title=f'over {shares["rows"]} rows of {source.config.text_length} tokens')
-  table.add_column('figure')
-  table.add_column('realised', justify='right')
-  table.add_column('configured', justify='right')
+  for column in ('figure', 'realised', 'configured'):
+    table.add_column(column, justify='left' if column == 'figure' else 'right')
   table.add_column('what it is')
-  told = configured.get('budget', configured.get('rate'))
-  table.add_row(
-    'corrupted',
-    f'{shares["corrupted"]:.4f}',
-    f'{told:.4f}' if told is not None else '',
-    'input positions changed, chosen or moved, a text token',
-  )
-  table.add_row('supervised', f'{shares["supervised"]:.4f}', '', 'positions with weight, a text token')
-  table.add_row('rows dropped', f'{shares["rows_dropped"]:.4f}', '', 'rows without an example of this objective')
-  table.add_row('padding', f'{shares["padding"]:.4f}', '', "share of the model's positions")
-  table.add_row(
-    'positions a token', f'{shares["positions_per_token"]:.4f}', '', 'what a text token costs in model positions'
-  )
+  for name, meaning in _FIGURES.items():
+    if name in shares:
+      configured = f'{told[name]:.4f}' if name in told else ''
+      table.add_row(name.replace('_', ' '), f'{shares[name]:.4f}', configured, meaning)
   if objective.units:
     table.caption = f'units: {", ".join(objective.units)} of {", ".join(annotate.UNIT_FEATURES)}'
   return table

@@ -15,10 +15,10 @@ from ..models.config import DecoderConfig
 from ..models.decoder import Decoder
 from ..objectives.base import Objective
 from ..objectives.scoring import Query, ScoringRow
-from ..tasks.evaluation import Questions
+from ..tasks.evaluation import Questions, digest
 from ..tasks.pipeline import Pipeline, Source
 from . import checkpoints as checkpoints_lib
-from . import config, loop
+from . import config, identity, loop
 from . import mesh as mesh_lib
 from . import state as state_lib
 from .step import hidden_states
@@ -39,16 +39,19 @@ def evaluate(
   A checkpoint that was asked the same questions before is not asked again.
 
   Returns:
-    {'checkpoint', 'questions', 'sees', 'home', 'tests': {test: {'loss', 'loss_se', 'unigram_loss', 'exact', 'exact_se',
-    'token_top1', 'tokens', 'gaps'}}}; losses in nats a token, standard errors by query.
+    {'checkpoint', 'questions', 'asked' (a digest of the queries), 'sees', 'home', 'tests': {test: {'loss', 'loss_se',
+    'unigram_loss', 'exact', 'exact_se', 'token_top1', 'tokens', 'gaps'}}}. Losses are in nats a token; standard errors
+    take the queries about one segment as one. Tests that the text has no material for are left out.
   """
   config.refuse_unused()
   device_mesh = mesh.build()
   mesh_lib.check_batch(device_mesh, batch_size)
   source = pipeline.open()
+  identity.check(model_dir, identity.of_run(model, objective, pipeline, source))
   path = os.path.join(model_dir, 'evaluation.json')
   saved = checkpoints_lib.Checkpoints(model_dir)
-  facts = {'checkpoint': saved.require_latest(), 'questions': dataclasses.asdict(questions)}
+  queries = questions.draw(source)
+  facts = {'checkpoint': saved.require_latest(), 'questions': dataclasses.asdict(questions), 'asked': digest(queries)}
   if os.path.exists(path):
     with open(path) as file:
       before = json.load(file)
@@ -57,13 +60,13 @@ def evaluate(
       return before
   with jax.set_mesh(device_mesh), loop.logical_rules():
     runner = Runner.restore(saved, source, model, objective, device_mesh, batch_size)
-    tests, by_query = {}, {}
-    for name, queries in questions.draw(source).items():
-      tests[name], by_query[name] = runner.test(queries, f'{os.path.basename(os.path.normpath(model_dir))}: {name}')
+    tests, by_cluster = {}, {}
+    for name, asked in queries.items():
+      tests[name], by_cluster[name] = runner.test(asked, f'{os.path.basename(os.path.normpath(model_dir))}: {name}')
   scorer = objective.scorer(source.special)
   result = facts | {'sees': scorer.sees, 'home': objective.home, 'tests': tests}
-  # Losses by query, so that a report can compare two models on the same questions.
-  np.savez_compressed(os.path.join(model_dir, 'evaluation.npz'), **by_query)
+  # Losses by cluster of queries, so that a report can compare two models on the same questions.
+  np.savez_compressed(os.path.join(model_dir, 'evaluation.npz'), **by_cluster)
   with open(path + '.tmp', 'w') as file:
     json.dump(result, file, indent=2)
   os.replace(path + '.tmp', path)
@@ -139,19 +142,23 @@ class Runner:
     return batch
 
   def test(self, queries: Sequence[Query], label: str) -> tuple[dict[str, float], np.ndarray]:
-    """The figures of one test, see `evaluate`; and by query the loss and the tokens, float64 [2, queries]."""
+    """The figures of one test, see `evaluate`; and by cluster the loss and the tokens, float64 [2, clusters]."""
     rows = [(number, row) for number, query in enumerate(queries) for row in self._scorer.rows(query)]
     scores = self.log_probs([row for _, row in rows], label)
-    nll, base, tokens, right = (np.zeros(len(queries)) for _ in range(4))
+    # What queries about one segment have in common is no independent evidence: sums by cluster.
+    clusters = np.unique([query.cluster for query in queries], return_inverse=True)[1]
+    nll, base, tokens, right, gaps, exact = np.zeros((6, clusters.max() + 1))
     missed: set[tuple[int, int]] = set()
     for (number, row), (log_prob, best) in zip(rows, scores, strict=True):
-      nll[number] -= log_prob.sum()
-      base[number] -= self._log_unigram[row.targets].sum()
-      tokens[number] += len(row.targets)
-      right[number] += (best == row.targets).sum()
+      here = clusters[number]
+      nll[here] -= log_prob.sum()
+      base[here] -= self._log_unigram[row.targets].sum()
+      tokens[here] += len(row.targets)
+      right[here] += (best == row.targets).sum()
       missed |= {(number, int(gap)) for gap in row.gaps[best != row.targets]}
-    gaps = np.array([len(query.gaps) for query in queries], float)
-    exact = gaps - np.bincount([number for number, _ in missed], minlength=len(queries))
+    for number, query in enumerate(queries):
+      gaps[clusters[number]] += len(query.gaps)
+      exact[clusters[number]] += sum((number, gap) not in missed for gap in range(len(query.gaps)))
     loss, loss_se = ratio(nll, tokens)
     exact_share, exact_se = ratio(exact, gaps)
     figures = {

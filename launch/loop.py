@@ -7,8 +7,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import time
-from collections.abc import Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -23,7 +21,7 @@ from ..models.decoder import Decoder
 from ..objectives.base import Objective
 from ..tasks.pipeline import Pipeline, Source
 from . import checkpoints as checkpoints_lib
-from . import config, metrics, progress, realised
+from . import config, identity, metrics, progress, realised, runlog
 from . import mesh as mesh_lib
 from . import state as state_lib
 from . import step as step_lib
@@ -81,70 +79,78 @@ def train(
   """
   # 1. Everything the user can get wrong is checked before anything long is done.
   config.refuse_unused()
+  model_dir = str(model_dir)
+  _check_numbers(TRAIN_STEPS=train_steps, BATCH_SIZE=batch_size, microbatches=microbatches, log_period=log_period)
+  _check_numbers(CHECKPOINT_PERIOD=checkpoint.period, stop_at=1 if stop_at is None else stop_at)
   device_mesh = mesh.build()
   mesh_lib.check_batch(device_mesh, batch_size, microbatches)
+  mesh_lib.check_model(device_mesh, model, objective.model_length(pipeline.text_length))
   objective.check(pipeline.text_length)
-  if train_steps < 1 or log_period < 1:
-    raise UserError(f'TRAIN_STEPS={train_steps} and log_period={log_period} must be at least 1.')
+  transform, schedule = optimizer.build(train_steps), optimizer.schedule.build(train_steps)
   _make_dir(model_dir)
+  facts = identity.facts(model, objective, pipeline) | identity.of_training(batch_size, seed)
+  identity.check(model_dir, facts)
 
-  # 2. Text to rows, configuration to files, shapes to arrays.
+  # 2. Text to rows, shapes to arrays.
   source = pipeline.open()
   model = model.with_vocabulary(source.vocabulary.vocab_size)
-  _check_same_model(model_dir, model, objective)
-  config.save(model_dir)
-  decoder, transform = Decoder(model), optimizer.build(train_steps)
+  identity.check(model_dir, facts | identity.of_source(source, model), save=True)
+  decoder = Decoder(model)
   scoring = step_lib.Scoring(objective, objective.max_supervised(pipeline.text_length), z_loss)
   saved = checkpoints_lib.Checkpoints(model_dir, checkpoint)
+  flops = train_flops(model, objective, pipeline.text_length) * batch_size * train_steps
   with jax.set_mesh(device_mesh), logical_rules():
     state, position = restore_or_create(saved, decoder, transform, device_mesh, seed)
-    first, last = position['batches'], min(train_steps, stop_at or train_steps)
+    first, last = int(position['batches']), min(train_steps, stop_at or train_steps)
     if first >= last:
-      print(f'{model_dir} is trained: {first} of {train_steps} steps.')
       saved.close()
+      print(f'{model_dir} is trained: {first} of {train_steps} steps.')
+      if first >= train_steps:
+        runlog.write_done(model_dir, position, state.params, flops)
       return
+    config.save(model_dir)
 
     # 3. The loop proper. Metrics of step n are read while step n + 1 runs, so the device never waits for the host.
     writer = metrics.MetricsWriter(model_dir, first)
-    _write_facts(model_dir, source, model, objective, batch_size, writer)
+    _write_realised(model_dir, source, objective, writer)
+    bar = progress.Progress(os.path.basename(os.path.normpath(model_dir)), first, train_steps)
+    log = runlog.RunLog(bar, writer, position, log_period, last)
     train_step = jax.jit(step_lib.make_train_step(decoder, scoring, transform, microbatches), donate_argnums=0)
     evaluator = _Evaluator(decoder, scoring, source, objective, batch_size, evaluation, device_mesh)
     batches = source.batches(objective, batch_size, skip=first, host=jax.process_index(), num_hosts=jax.process_count())
-    log = _Log(
-      progress.Progress(os.path.basename(os.path.normpath(model_dir)), first, train_steps), writer, position, log_period
-    )
-    schedule = optimizer.schedule.build(train_steps)
     pending = None
     for n in range(first, last):
       state, device_metrics = train_step(state, mesh_lib.put_batch(device_mesh, next(batches)))
       if pending is not None:
         log.step(n, pending, float(schedule(n - 1)))
       pending, done = device_metrics, n + 1
-      is_last = done == last
-      wants_eval = is_last or (evaluation.period and done % evaluation.period == 0)
-      if wants_eval or saved.due(done, is_last):
+      wants_eval = done == last or (evaluation.period and done % evaluation.period == 0)
+      wants_save = saved.due(done, done == last)
+      if wants_eval or wants_save:
         log.step(done, pending, float(schedule(n)))
         pending = None
       if wants_eval:
         with log.paused():
-          writer.write(done, {f'eval/{k}': v for k, v in evaluator(state.params).items()})
-      if saved.due(done, is_last):
-        saved.save(
-          state,
-          done,
-          {'batches': done, 'seed': seed, 'tokens': log.tokens, 'scored': log.scored, 'seconds': log.seconds},
-        )
+          log.evaluated(done, evaluator(state.params))
+      if wants_save:
+        saved.save(state, done, log.position(done))
     saved.wait()
     saved.close()
-    log.bar.close()
-    writer.close()
+    position = log.position(last)
+    log.close()
     if last == train_steps:
-      _write_done(model_dir, log, state.params, model, pipeline.text_length, objective, train_steps * batch_size)
+      runlog.write_done(model_dir, position, state.params, flops)
 
 
 def logical_rules() -> contextlib.AbstractContextManager:
   """A context in which logical axis names mean what the table says."""
   return nn.logical_axis_rules(logical_axes.RULES)
+
+
+def train_flops(model: DecoderConfig, objective: Objective, text_length: int) -> float:
+  """Model FLOPs of training on one row; see `DecoderConfig.train_flops`."""
+  length = objective.model_length(text_length)
+  return model.train_flops(length, objective.max_supervised(text_length), length, objective.attention.kind == 'causal')
 
 
 def restore_or_create(
@@ -153,15 +159,15 @@ def restore_or_create(
   """The newest checkpoint on this mesh, or a fresh state at batch 0."""
   latest = saved.latest()
   if latest is None:
-    return state_lib.create(decoder, transform, mesh, seed), {
-      'batches': 0,
-      'seed': seed,
-      'tokens': 0.0,
-      'scored': 0.0,
-      'seconds': 0.0,
-    }
+    return state_lib.create(decoder, transform, mesh, seed), runlog.START
   shape = jax.eval_shape(lambda: state_lib.fresh(decoder, transform, seed))
   return saved.restore(latest, shape, state_lib.shardings(decoder, transform, mesh))
+
+
+def _check_numbers(**numbers: Any) -> None:
+  for name, value in numbers.items():
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+      raise UserError(f'{name}={value!r} must be a whole number of at least 1.')
 
 
 def _make_dir(model_dir: str) -> None:
@@ -175,33 +181,8 @@ def _make_dir(model_dir: str) -> None:
     raise UserError(f'MODEL_DIR {model_dir!r} cannot be written: {error.strerror}.') from error
 
 
-def _check_same_model(model_dir: str, model: DecoderConfig, objective: Objective) -> None:
-  """Saves what the directory's checkpoints are of, or compares with what is saved; UserError if it differs."""
-  path = os.path.join(model_dir, 'model.json')
-  # Only what gives the parameters their shapes and the outputs their meaning; precision and memory may change.
-  free = {'dtype', 'remat', 'scan_unroll', 'loss_chunk'}
-  facts = {k: v for k, v in dataclasses.asdict(model).items() if k not in free}
-  facts |= {'objective': type(objective).__name__, 'shift': objective.shift}
-  if not os.path.exists(path):
-    with open(path, 'w') as file:
-      json.dump(facts, file, indent=2)
-    return
-  with open(path) as file:
-    before = json.load(file)
-  changed = [f'{k} was {before.get(k)!r} and is now {v!r}' for k, v in facts.items() if before.get(k) != v]
-  if changed:
-    raise UserError(f'{model_dir} holds another model: {"; ".join(changed)}. Use a new MODEL_DIR or the old settings.')
-
-
-def _write_facts(
-  model_dir: str,
-  source: Source,
-  model: DecoderConfig,
-  objective: Objective,
-  batch_size: int,
-  writer: metrics.MetricsWriter,
-) -> None:
-  """The realised shares of the objective on real rows, beside the configuration."""
+def _write_realised(model_dir: str, source: Source, objective: Objective, writer: metrics.MetricsWriter) -> None:
+  """The realised shares of the objective on real rows, and the configuration as TensorBoard text."""
   shares = realised.shares(source, objective)
   with open(os.path.join(model_dir, 'realised.json'), 'w') as file:
     json.dump(shares, file, indent=2)
@@ -221,7 +202,10 @@ class _Evaluator:
     )
     self._batches = [batch for _, batch in zip(range(how.batches), stream, strict=False)]
     if not self._batches:
-      raise UserError(f'The validation split has fewer than BATCH_SIZE={batch_size} rows; lower it or hold out more.')
+      raise UserError(
+        f'The validation split has fewer than BATCH_SIZE={batch_size} rows with an example of '
+        f'{type(objective).__name__}; lower BATCH_SIZE or hold out more text.'
+      )
 
   def __call__(self, params: dict) -> dict[str, float]:
     sums: dict[str, np.ndarray] = {}
@@ -230,64 +214,3 @@ class _Evaluator:
         sums[name] = sums.get(name, np.zeros(2)) + np.array([float(x) for x in pair])
     means = {name: float(top / max(bottom, 1e-9)) for name, (top, bottom) in sums.items()}
     return {'loss': sum(means.values()), **means}
-
-
-class _Log:
-  """Shows and writes each step's metrics, and counts what the whole run has read and supervised.
-
-  Attributes:
-    bar: the progress bar.
-    tokens, scored: real positions read and positions scored since step 0.
-    seconds: spent since step 0, checkpoints and evaluation included, compilation and other processes' starts not.
-    rates: tokens a second at each logged step.
-  """
-
-  def __init__(self, bar: progress.Progress, writer: metrics.MetricsWriter, position: dict, period: int):
-    self.bar, self._writer, self._period = bar, writer, period
-    self.tokens, self.scored = position['tokens'], position['scored']
-    self.rates: list[float] = []
-    self._first = True
-    self._before, self._began = position['seconds'], time.monotonic()
-
-  @property
-  def seconds(self) -> float:
-    return self._before + time.monotonic() - self._began
-
-  def step(self, step: int, device_metrics: dict[str, jax.Array], learning_rate: float) -> None:
-    """Reads the metrics of update number `step` from the device."""
-    values = {name: float(value) for name, value in device_metrics.items()}
-    if self._first:  # the first step waited for the compiler
-      self._began, self._first = time.monotonic(), False
-      self.bar.restart_clock(counted=False)
-    rate = self.bar.report(values['loss'], values['tokens'])
-    self.tokens += values['tokens']
-    self.scored += values['scored']
-    if step % self._period == 0 or step == 1:
-      self.rates += [rate] if rate else []
-      more = {'learning_rate': learning_rate, 'tokens_per_second': rate}
-      self._writer.write(step, values | more | {'total_tokens': self.tokens, 'total_scored': self.scored})
-
-  @contextlib.contextmanager
-  def paused(self) -> Iterator[None]:
-    """Time inside is not part of the rate."""
-    yield
-    self.bar.restart_clock()
-
-
-def _write_done(
-  model_dir: str, log: _Log, params: dict, model: DecoderConfig, text_length: int, objective: Objective, rows: int
-) -> None:
-  """Writes 'done.json', whose presence says that the run is whole."""
-  length = objective.model_length(text_length)
-  causal = objective.attention.kind == 'causal'
-  flops = model.train_flops(length, objective.max_supervised(text_length), length, causal)
-  facts = {
-    'parameters': sum(x.size for x in jax.tree.leaves(params)),
-    'tokens_read': log.tokens,
-    'tokens_supervised': log.scored,
-    'tokens_per_second': float(np.median(log.rates)) if log.rates else 0.0,
-    'train_seconds': log.seconds,
-    'train_flops': flops * rows,
-  }
-  with open(os.path.join(model_dir, 'done.json'), 'w') as file:
-    json.dump(facts, file, indent=2)

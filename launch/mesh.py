@@ -10,6 +10,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from .. import UserError
 from ..models import logical_axes
+from ..models.config import DecoderConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,6 +57,19 @@ def check_batch(mesh: Mesh, batch_size: int, microbatches: int = 1) -> None:
       f'BATCH_SIZE={batch_size} does not divide over {batch_ways(mesh)} devices (data={mesh.shape["data"]} x '
       f'fsdp={mesh.shape["fsdp"]}) times {microbatches} microbatches; use a multiple of {ways}.'
     )
+
+
+def check_model(mesh: Mesh, model: DecoderConfig, length: int) -> None:
+  """Raises UserError unless heads, MLP, width and length divide over the mesh axes that split them."""
+  splits = {
+    'tensor': {'num_heads': model.num_heads, 'num_kv_heads': model.num_kv_heads, 'mlp_dim': model.mlp_dim},
+    'fsdp': {'embed_dim': model.embed_dim},
+    'sequence': {'model length': length},
+  }
+  for axis, sizes in splits.items():
+    for name, size in sizes.items():
+      if size % mesh.shape[axis]:
+        raise UserError(f'{name}={size} does not divide over {axis}={mesh.shape[axis]}; change one of the two.')
 
 
 def sharding(mesh: Mesh, *axes: str | None) -> NamedSharding:

@@ -25,10 +25,10 @@ summary { cursor: pointer; padding: .25rem 0 }
 """
 
 
-def _titles() -> dict[str, str]:
-  from .reporting import TEST_TITLES
+def _titles(groups: 'dict[str, list[Run]]') -> dict[str, str]:
+  from .reporting import titles
 
-  return TEST_TITLES
+  return titles(groups)
 
 
 def _figure(runs: 'list[Run]', test: str, key: str) -> 'Figure':
@@ -59,7 +59,7 @@ def _costs(runs: 'list[Run]') -> dict[str, float]:
 
 def markdown(groups: 'dict[str, list[Run]]') -> str:
   """One table: losses with 95% intervals, exact matches, costs."""
-  titles = _titles()
+  titles = _titles(groups)
   head = ['objective', 'sees', *[f'{title}: loss / exact' for title in titles.values()]]
   head += ['text tokens read', 'tokens supervised', 'tokens/s', 'model TFLOPs']
   lines = ['| ' + ' | '.join(head) + ' |', '|' + '---|' * len(head)]
@@ -97,7 +97,7 @@ def _intervals(groups: 'dict[str, list[Run]]') -> str:
 
 def html_table(groups: 'dict[str, list[Run]]') -> str:
   """The judge's table."""
-  titles = _titles()
+  titles = _titles(groups)
   best = {test: _best(groups, test) for test in titles}
   rows = [f'<tr><th>objective</th><th>sees</th>{"".join(f"<th>{title}</th>" for title in titles.values())}</tr>']
   for name, runs in groups.items():
@@ -157,7 +157,7 @@ def _conclusions(groups: 'dict[str, list[Run]]') -> str:
   from .reporting import best
 
   items = []
-  for test, title in _titles().items():
+  for test, title in _titles(groups).items():
     first, near = best(groups, test)
     loss = _figure(groups[first], test, 'loss')
     base = groups[first][0].evaluation['tests'][test]['unigram_loss']
@@ -171,6 +171,15 @@ def _conclusions(groups: 'dict[str, list[Run]]') -> str:
   return f'<ul>{"".join(items)}</ul>'
 
 
+def _order(groups: 'dict[str, list[Run]]') -> str:
+  """Who read what in which order."""
+  drops = {name: runs[0].realised['rows_dropped'] for name, runs in groups.items() if runs[0].realised['rows_dropped']}
+  if not drops:
+    return 'Every model read the same rows in the same order'
+  less = ', '.join(f'{html.escape(name)} ({share:.0%} of them)' for name, share in drops.items())
+  return f'Every model read the same rows in the same order, without those that hold no example of its own: {less}'
+
+
 def html_body(groups: 'dict[str, list[Run]]', curves: str, tests: str) -> str:
   """The page's content."""
   runs = [run for group in groups.values() for run in group]
@@ -181,31 +190,30 @@ def html_body(groups: 'dict[str, list[Run]]', curves: str, tests: str) -> str:
   )
   questions = runs[0].evaluation['questions']
   counts = runs[0].evaluation['tests']
-  asked = ', '.join(f'{_titles()[name].lower()} {test["gaps"]:,} gaps' for name, test in counts.items())
+  asked = ', '.join(f'{_titles(groups)[name].lower()} {test["gaps"]:,} gaps' for name, test in counts.items())
   configs = ''.join(
     f'<details><summary>{html.escape(run.model_dir)}</summary><pre>{html.escape(run.operative)}</pre></details>'
     for run in runs
   )
   return f"""
 <h1>One decoder, {len(groups)} objectives</h1>
-<p class="dim">{shape}. Every model read the same rows in the same order, and answered the same held-out questions
-(seed {questions['seed']}: {asked}).</p>
+<p class="dim">{shape}. {_order(groups)}, and answered the same held-out questions (seed
+{questions['seed']}: {asked}).</p>
 <h2>What the judge found</h2>{_conclusions(groups)}
 {html_table(groups)}
 <p class="dim">Loss in nats a token with 95 % intervals {_intervals(groups)}; below it the share of gaps that greedy
 decoding fills exactly, and of tokens. Green: lowest, or not to be told apart from it by the difference on the same
 questions. ◆ what the objective trains. Each model answers through its own scorer: a left-to-right model sees only what
 stands before a gap, a masked model sees both sides with all gaps hidden, a causal-masked model sees both sides of one
-gap at a time. So a row says what a model can do, and a column what the task needs.</p>
+gap at a time and, unlike a masked one, is not told how long it is. So a row says what a model can do, and a column what
+the task needs.</p>
 <img src="{tests}" alt="Losses of each test with intervals; dashed: unigram; diamonds: what the objective trains">
 <h2>What it cost</h2>{_cost_table(groups)}
-<p class="dim">Text tokens are positions of the corpus's rows with the special ids that an objective adds; model FLOPs
-are 6 a parameter and position plus attention, causal attention counted half, the output head only where it is computed.</p>
-<h2>How each learned</h2>
-<p class="dim">Training losses of different objectives are different quantities, so each has axes of its own: do not
-compare them.</p>
-<img src="{curves}" alt="Training and held-out loss of each objective, on axes of their own">
-<h2>Configurations</h2>{configs}
+<p class="dim">Text tokens are those of the corpus's rows, without the ids that an objective adds; model FLOPs are 6 a
+parameter and position plus attention, causal attention counted half, the output head only where it is computed.</p>
+<h2>How each learned</h2> <p class="dim">Training losses of different objectives are different quantities, so each has
+axes of its own: do not compare them.</p> <img src="{curves}" alt="Training and held-out loss of each objective, on
+axes of their own"> <h2>Configurations</h2>{configs}
 """
 
 

@@ -53,10 +53,7 @@ def curves(groups: 'dict[str, list[Run]]') -> str:
     for (name, runs), axis, colour in zip(groups.items(), axes.flat, COLOURS * 9, strict=False):
       for run in runs:
         train = [(row['total_tokens'] / 1e6, row['loss']) for row in run.rows if 'total_tokens' in row]
-        tokens = {row['step']: row['total_tokens'] / 1e6 for row in run.rows if 'total_tokens' in row}
-        held = [
-          (tokens[row['step']], row['eval/loss']) for row in run.rows if 'eval/loss' in row and row['step'] in tokens
-        ]
+        held = [(row['eval/total_tokens'] / 1e6, row['eval/loss']) for row in run.rows if 'eval/loss' in row]
         axis.plot(*zip(*train, strict=True), color=colour, alpha=0.35, linewidth=0.9, label='training')
         if held:
           axis.plot(*zip(*held, strict=True), color=colour, marker='o', markersize=2.8, linewidth=1.3, label='held out')
@@ -73,10 +70,14 @@ def tests(groups: 'dict[str, list[Run]]') -> str:
   """The judge's losses, a panel a test, with 95% intervals; the dashed line is the unigram baseline."""
   from . import reporting
 
-  names = list(reporting.TEST_TITLES)
+  titles = reporting.titles(groups)
+  names = list(titles)
   with plt.rc_context(_STYLE):
     height = 0.9 + 0.3 * len(groups)
-    figure, axes = plt.subplots(1, len(names), figsize=(10.4, height), sharey=True, layout='constrained')
+    figure, axes = plt.subplots(
+      1, len(names), figsize=(2.6 * len(names), height), sharey=True, layout='constrained', squeeze=False
+    )
+    axes = axes[0]
     for axis, test in zip(axes, names, strict=True):
       for place, ((_, runs), colour) in enumerate(zip(groups.items(), COLOURS * 9, strict=False)):
         value = reporting.figure(runs, test, 'loss')
@@ -93,7 +94,7 @@ def tests(groups: 'dict[str, list[Run]]') -> str:
         )
       base = next(iter(groups.values()))[0].evaluation['tests'][test]['unigram_loss']
       axis.axvline(base, color='#444444', linestyle='--', linewidth=0.9)
-      axis.set_title(reporting.TEST_TITLES[test], loc='left', fontsize=10, fontweight='bold')
+      axis.set_title(titles[test], loc='left', fontsize=10, fontweight='bold')
       axis.set_xlabel('nats a token, lower is better')
       axis.grid(axis='y', visible=False)
     axes[0].set_yticks(range(len(groups)), [_label(name) for name in groups])

@@ -37,7 +37,7 @@ class Run:
   model: dict
   rows: list[dict]
   operative: str
-  by_query: dict[str, np.ndarray]
+  by_cluster: dict[str, np.ndarray]
 
   @classmethod
   def read(cls, model_dir: str) -> 'Run':
@@ -54,8 +54,13 @@ class Run:
     base = os.path.basename(os.path.normpath(model_dir))
     path = os.path.join(model_dir, 'cell.json')
     cell = load('cell.json', 'sweep') if os.path.exists(path) else {'objective': base, 'seed': 0}
-    with open(os.path.join(model_dir, 'operative_config.gin')) as file:
-      operative = file.read()
+    try:
+      with open(os.path.join(model_dir, 'operative_config.gin')) as file:
+        operative = file.read()
+      with np.load(os.path.join(model_dir, 'evaluation.npz')) as file:
+        arrays = dict(file)
+    except OSError as error:
+      raise UserError(f'{error.filename} cannot be read ({error.strerror}); run unmask evaluate again.') from error
     return cls(
       cell['objective'],
       cell['seed'],
@@ -66,7 +71,7 @@ class Run:
       load('model.json', 'train'),
       metrics.read(model_dir),
       operative,
-      dict(np.load(os.path.join(model_dir, 'evaluation.npz'))),
+      arrays,
     )
 
 
@@ -82,7 +87,14 @@ class Figure:
 
 
 # Two-sided 97.5% points of Student's t by degrees of freedom: few seeds need wide intervals.
-_T = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}
+_T = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
+
+
+def _interval(values: Sequence[float]) -> Figure:
+  """Mean and 95% interval of two or more independent values."""
+  freedom = len(values) - 1
+  t = _T[freedom - 1] if freedom <= len(_T) else 1.96 + 2.7 / freedom
+  return Figure(statistics.fmean(values), t * statistics.stdev(values) / len(values) ** 0.5)
 
 
 def figure(runs: Sequence[Run], test: str, key: str) -> Figure:
@@ -91,23 +103,20 @@ def figure(runs: Sequence[Run], test: str, key: str) -> Figure:
   if len(values) == 1:
     error = runs[0].evaluation['tests'][test].get(f'{key}_se', 0.0)
     return Figure(values[0], 1.96 * error)
-  spread = statistics.stdev(values) / len(values) ** 0.5
-  return Figure(statistics.fmean(values), _T.get(len(values) - 1, 1.96) * spread)
+  return _interval(values)
 
 
 def difference(runs: Sequence[Run], others: Sequence[Run], test: str) -> Figure:
-  """Loss of `runs` minus loss of `others`, paired: by seed where both have several, by question where one has one.
+  """Loss of `runs` minus loss of `others`, paired: by seed where they share several, else by question on their first.
 
   All models answer the same questions, so most of the spread over questions cancels in the difference.
   """
-  if min(len(runs), len(others)) > 1:
-    pairs = [
-      a.evaluation['tests'][test]['loss'] - b.evaluation['tests'][test]['loss']
-      for a, b in zip(runs, others, strict=False)
-    ]
-    spread = statistics.stdev(pairs) / len(pairs) ** 0.5
-    return Figure(statistics.fmean(pairs), _T.get(len(pairs) - 1, 1.96) * spread)
-  (nll, tokens), (other, _) = runs[0].by_query[test], others[0].by_query[test]
+  mine, theirs = ({run.seed: run for run in group} for group in (runs, others))
+  shared = sorted(mine.keys() & theirs.keys())
+  if len(shared) > 1:
+    loss = lambda run: run.evaluation['tests'][test]['loss']
+    return _interval([loss(mine[seed]) - loss(theirs[seed]) for seed in shared])
+  (nll, tokens), (other, _) = runs[0].by_cluster[test], others[0].by_cluster[test]
   mean = (nll - other).sum() / tokens.sum()
   error = np.sqrt(((nll - other - mean * tokens) ** 2).sum()) / tokens.sum()
   return Figure(float(mean), 1.96 * float(error))
@@ -118,6 +127,12 @@ def best(groups: dict[str, list[Run]], test: str) -> tuple[str, set[str]]:
   first = min(groups, key=lambda name: figure(groups[name], test, 'loss').mean)
   gaps = {name: difference(runs, groups[first], test) for name, runs in groups.items()}
   return first, {name for name, gap in gaps.items() if name == first or gap.mean - gap.half <= 0}
+
+
+def titles(groups: dict[str, list[Run]]) -> dict[str, str]:
+  """Tests that these models were asked, with their titles."""
+  asked = next(iter(groups.values()))[0].evaluation['tests']
+  return {name: title for name, title in TEST_TITLES.items() if name in asked}
 
 
 def group(runs: Sequence[Run]) -> dict[str, list[Run]]:
@@ -135,16 +150,21 @@ def report(model_dirs: Sequence[str], out: str) -> str:
     UserError: a directory is not trained or not judged, or the models were asked different questions.
   """
   runs = [Run.read(model_dir) for model_dir in model_dirs]
-  asked = {json.dumps(run.evaluation['questions'], sort_keys=True) for run in runs}
+  asked = {run.evaluation['asked'] for run in runs}
   if len(asked) > 1:
-    raise UserError('These models were asked different questions; evaluate them again with the same settings.')
+    raise UserError(
+      'These models were asked different questions (another corpus, row length or setting); they cannot be compared.'
+    )
   groups = group(runs)
   markdown = report_page.markdown(groups)
   page = report_page.page(groups, report_plots.curves(groups), report_plots.tests(groups))
-  os.makedirs(out, exist_ok=True)
-  for name, text in (('report.md', markdown), ('report.html', page)):
-    with open(os.path.join(out, name), 'w', encoding='utf-8') as file:
-      file.write(text)
+  try:
+    os.makedirs(out, exist_ok=True)
+    for name, text in (('report.md', markdown), ('report.html', page)):
+      with open(os.path.join(out, name), 'w', encoding='utf-8') as file:
+        file.write(text)
+  except OSError as error:
+    raise UserError(f'The report cannot be written to {out!r}: {error.strerror}.') from error
   path = os.path.join(out, 'report.html')
   print(markdown)
   print(f'The report is {os.path.abspath(path)} (its table: {os.path.join(out, "report.md")}).')

@@ -71,8 +71,8 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
   """A pure function (state, batch) -> (state, metrics).
 
-  Metrics are float32 scalars: 'loss', each loss term by name, 'scored' (sum of the loss weights), 'tokens' (real
-  positions), 'grad_norm' (before clipping).
+  Metrics are float32 scalars: 'loss', each loss term by name, 'scored' (positions with weight), 'tokens' (tokens of the
+  corpus), 'grad_norm' (before clipping).
   """
 
   def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -136,5 +136,5 @@ def _metrics(sums: dict[str, tuple[jax.Array, jax.Array]], batch: Batch) -> Metr
     'loss': jnp.stack(list(means.values())).sum(),
     **means,
     'scored': (batch['decoder_loss_weights'] != 0).sum().astype(jnp.float32),
-    'tokens': (batch['decoder_segment_ids'] > 0).sum().astype(jnp.float32),
+    'tokens': batch['text_tokens'].sum().astype(jnp.float32),
   }

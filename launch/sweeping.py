@@ -28,6 +28,30 @@ class Cell:
   def trained(self) -> bool:
     return os.path.exists(os.path.join(self.model_dir, 'done.json'))
 
+  def check(self, settings: dict) -> None:
+    """Raises UserError if the cell was begun with other settings."""
+    path = os.path.join(self.model_dir, 'cell.json')
+    if not os.path.exists(path):
+      return
+    with open(path) as file:
+      before = json.load(file)
+    changed = [
+      f'{name} was {before.get(name)} and is now {value}'
+      for name, value in settings.items()
+      if before.get(name) != value
+    ]
+    if changed:
+      raise UserError(f'{self.model_dir} was begun with other settings: {"; ".join(changed)}. Use a new SWEEP_DIR.')
+
+  def begin(self, settings: dict) -> None:
+    """Makes the directory and says in it what the cell is."""
+    try:
+      os.makedirs(self.model_dir, exist_ok=True)
+      with open(os.path.join(self.model_dir, 'cell.json'), 'w') as file:
+        json.dump({'objective': self.objective, 'seed': self.seed, **settings}, file, indent=2)
+    except OSError as error:
+      raise UserError(f'{self.model_dir!r} cannot be written: {error.strerror}.') from error
+
 
 def sweep(
   *,
@@ -50,31 +74,36 @@ def sweep(
   """
   config.refuse_unused()
   cells = [Cell(o, seed, os.path.join(sweep_dir, f'{o}-seed{seed}')) for o in objectives for seed in seeds]
+  for path in (run, *(f'gin/objectives/{objective}.gin' for objective in objectives)):
+    config.find(path)
+  wrong = [line for line in bindings if '=' not in line]
+  if wrong:
+    raise UserError(f"BINDINGS holds {wrong[0]!r}; each line is 'NAME = VALUE'.")
+  settings = {'run': run, 'bindings': sorted(bindings)}
   for cell in cells:
-    config.find(f'gin/objectives/{cell.objective}.gin')
+    cell.check(settings)
   if dry_run:
     for cell in cells:
       print(f'{"done   " if cell.trained else "to run "} {cell.model_dir}')
     return 0
-  _make(sweep_dir)
   began, failed = time.monotonic(), []
   for number, cell in enumerate(cells, 1):
     state = 'is trained' if cell.trained else 'training'
-    print(
-      f'[{time.monotonic() - began:4.0f} s] {number}/{len(cells)} {os.path.basename(cell.model_dir)}: {state}',
-      flush=True,
-    )
-    if not cell.trained and _train(cell, run, bindings):
-      failed.append(cell)
+    clock = f'[{time.monotonic() - began:4.0f} s]'
+    print(f'{clock} {number}/{len(cells)} {os.path.basename(cell.model_dir)}: {state}', flush=True)
+    if not cell.trained:
+      cell.begin(settings)
+      status = _train(cell, run, bindings)
+      if status < 0 or status == 130:
+        raise UserError(f'{cell.model_dir} was interrupted; the same command goes on from its last checkpoint.')
+      if status or not cell.trained:
+        failed.append(cell)
   done = [cell for cell in cells if cell.trained]
   if done:
-    print(f'[{time.monotonic() - began:4.0f} s] judging {len(done)} models by the same held-out questions', flush=True)
-    judged = _unmask('evaluate', *(f'--model_dir={cell.model_dir}' for cell in done))
-    if judged:
-      raise UserError('The evaluation failed; what it printed is above. Run the same command to go on from here.')
-    for cell in done:
-      with open(os.path.join(cell.model_dir, 'cell.json'), 'w') as file:
-        json.dump({'objective': cell.objective, 'seed': cell.seed}, file)
+    clock = f'[{time.monotonic() - began:4.0f} s]'
+    print(f'{clock} judging {len(done)} models by the same held-out questions', flush=True)
+    if _unmask('evaluate', *(f'--model_dir={cell.model_dir}' for cell in done)):
+      raise UserError('The evaluation failed; what it printed is above. The same command goes on from here.')
     reporting.report([cell.model_dir for cell in done], sweep_dir)
   for cell in failed:
     print(
@@ -97,11 +126,6 @@ def _train(cell: Cell, run: str, bindings: Sequence[str]) -> int:
 
 def _unmask(command: str, *arguments: str) -> int:
   """A command in a process of its own, so that a failure or its memory ends with it; returns its exit status."""
-  return subprocess.run([sys.executable, '-m', f'unmask.launch.{command}', *arguments], check=False).returncode
-
-
-def _make(folder: str) -> None:
-  try:
-    os.makedirs(folder, exist_ok=True)
-  except OSError as error:
-    raise UserError(f'SWEEP_DIR {folder!r} cannot be written: {error.strerror}.') from error
+  paths = ','.join(config.search_paths())
+  command_line = [sys.executable, '-m', f'unmask.launch.{command}', f'--gin_search_paths={paths}', *arguments]
+  return subprocess.run(command_line, check=False).returncode

@@ -123,6 +123,10 @@ class Objective(abc.ABC):
     """An upper bound on the positions of one row whose loss weight is not 0; the output head computes no more."""
     return self.model_length(text_length)
 
+  def configured(self) -> dict[str, float]:
+    """What the realised figures of the same names should come to, as far as the settings say; see `launch.realised`."""
+    return {}
+
   def check(self, text_length: int) -> None:
     """Raises UserError if rows of `text_length` tokens are too short for this objective."""
     if text_length < 4:

@@ -36,13 +36,16 @@ class CausalMasked(base.Objective):
 
   Attributes:
     mean_spans: mean of the Poisson; 1 in the paper.
-    max_spans: upper clamp, at most the number of sentinels in the vocabulary; 16 in the paper. The lower clamp is 1.
+    min_spans: lower clamp; 1 in the paper, 0 in metaseq, where a document is then left untouched with probability
+      0.368.
+    max_spans: upper clamp, at most the number of sentinels in the vocabulary; 16 in the paper.
     p_untouched: probability that a document is left as it is; 0 in the paper, 0.368 reproduces metaseq's lower clamp
       of 0.
     spans_per_row: room for this many spans in a row.
   """
 
   mean_spans: float = 1.0
+  min_spans: int = 1
   max_spans: int = 16
   p_untouched: float = 0.0
   spans_per_row: int = 16
@@ -52,11 +55,14 @@ class CausalMasked(base.Objective):
   def __post_init__(self):
     super().__post_init__()
     base.require_prob('CausalMasked.p_untouched', self.p_untouched)
-    if self.mean_spans <= 0 or not 1 <= self.max_spans <= 16 or self.spans_per_row < 1:
-      raise UserError('CausalMasked needs mean_spans > 0, 1 <= max_spans <= 16 and spans_per_row >= 1.')
+    if self.mean_spans <= 0 or not 0 <= self.min_spans <= self.max_spans <= 16 or self.spans_per_row < 1:
+      raise UserError('CausalMasked needs mean_spans > 0, 0 <= min_spans <= max_spans <= 16, spans_per_row >= 1.')
 
   def model_length(self, text_length):
     return text_length + 3 * self.spans_per_row
+
+  def configured(self):
+    return {'untouched': self.p_untouched} if self.min_spans else {}
 
   def scorer(self, special):
     return scoring.Infill(sentinel=special.sentinels[0], end_of_span=special.end_of_span)
@@ -76,14 +82,14 @@ class CausalMasked(base.Objective):
     return self._rotate(rows, special, tf.where(placed, start + offset, 0), tf.where(placed, end + offset, 0))
 
   def _draw_counts(self, seeds: tf.Tensor, body_length: tf.Tensor) -> tf.Tensor:
-    """Spans wanted in each segment, int32 [batch, segments]: clamp(Poisson, 1, max_spans), or 0 if untouched or
+    """Spans wanted in each segment, int32 [batch, segments]: clamp(Poisson, min_spans, max_spans), or 0 if untouched or
     empty.
     """
     segments = tf.shape(body_length)[1]
     chance = random.uniform(seeds, _COUNT, segments)  # inverts the distribution function
     below = tf.constant(_poisson_cdf(self.mean_spans, self.max_spans), tf.float32)
     drawn = tf.reduce_sum(tf.cast(chance[..., tf.newaxis] >= below, tf.int32), axis=-1)
-    drawn = tf.clip_by_value(drawn, 1, self.max_spans)
+    drawn = tf.clip_by_value(drawn, self.min_spans, self.max_spans)
     touched = random.uniform(seeds, _UNTOUCHED, segments) >= self.p_untouched
     return tf.where(touched & (body_length > 0), drawn, 0)
 

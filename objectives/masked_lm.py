@@ -128,6 +128,11 @@ class MaskedLM(base.Objective):
       bidirectional=not self.attention.always_ordered,
     )
 
+  def configured(self):
+    kept = 1 - self.mask_prob - self.random_prob
+    actions = {'masked': self.mask_prob, 'randomised': self.random_prob, 'kept': kept}
+    return {'corrupted': self.rate, 'supervised': self.rate, **actions}
+
   def max_supervised(self, text_length):
     if self.selection == 'bernoulli':
       return text_length

@@ -45,6 +45,9 @@ class MEAP(base.Objective):
       bidirectional=False,
     )
 
+  def configured(self):
+    return {'corrupted': self.rate, 'masked': 1.0}
+
   def scorer(self, special):
     del special
     return scoring.LeftToRight()

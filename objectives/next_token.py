@@ -26,6 +26,9 @@ class NextToken(base.Objective):
       bidirectional=False,
     )
 
+  def configured(self):
+    return {'corrupted': 0.0}
+
   def scorer(self, special):
     del special
     return scoring.LeftToRight()

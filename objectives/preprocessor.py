@@ -58,6 +58,8 @@ def corrupt_block(
   """A graph function from a batch of rows to the features of `objective`, [batch, model_length]."""
 
   def block(rows: base.Features) -> base.Features:
-    return objective.corrupt(rows, random.row_seeds(seed, rows['epoch'], rows['example_id']), special)
+    return objective.corrupt(
+      rows, random.row_seeds(seed, rows.get('epoch', tf.zeros_like(rows['example_id'])), rows['example_id']), special
+    )
 
   return block

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 import tensorflow as tf
 
 from .. import UserError
-from . import base, masked_lm, units
+from . import masked_lm, units
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,9 +20,8 @@ class SalientSpan(masked_lm.MaskedLM):
   """Masked language modelling over salient spans.
 
   Attributes:
-    budget: None masks one span a passage, as REALM; a share such as 0.15 fills that share of the row's tokens with
-      whole spans in random order (as far as the row has spans), which is another objective and named so in gin.
-      `rate` is not used.
+    form: 'one' masks one span a passage, as REALM; 'budget' fills the share `rate` of the row's tokens with whole spans
+      in random order, as far as the row has spans: another objective, and named so in gin.
     max_span_tokens: longer spans are never chosen; 10 in REALM's launcher.
   """
 
@@ -30,15 +29,19 @@ class SalientSpan(masked_lm.MaskedLM):
   draw: Literal['token', 'unit'] = 'unit'
   mask_prob: float = 1.0
   random_prob: float = 0.0
-  budget: float | None = None
+  form: Literal['one', 'budget'] = 'one'
   max_span_tokens: int = 10
 
   home: ClassVar[str] = 'salient'
 
   def __post_init__(self):
     super().__post_init__()
-    if self.budget is not None:
-      base.require_prob('SalientSpan.budget', self.budget)
+    if self.form not in ('one', 'budget'):
+      raise UserError(f"SalientSpan.form is {self.form!r}; choose 'one' or 'budget'.")
+    if self.form == 'one' and (self.rate != masked_lm.MaskedLM.rate or self.selection != 'exact'):
+      raise UserError(
+        "SalientSpan with form='one' masks one span a passage: rate and selection belong to form='budget'."
+      )
 
   def unit_starts(self, rows, candidates):
     starts = super().unit_starts(rows, candidates)
@@ -51,11 +54,10 @@ class SalientSpan(masked_lm.MaskedLM):
     return tf.where(tf.gather(long, tf.maximum(starts, 0), batch_dims=1) > 0, -1, starts)
 
   def select(self, rows, seeds, starts):
-    if self.budget is not None:
-      length = tf.reduce_sum(tf.cast(rows['segment_ids'] > 0, tf.float64), axis=1)
-      return units.select_units(seeds, 0, starts, tf.cast(tf.round(length * self.budget), tf.int32))
+    if self.form == 'budget':
+      return super().select(rows, seeds, starts)
     chosen = units.one_unit_per_segment(seeds, 0, starts, rows['segment_ids'])
-    # A row of many tiny passages may choose more than the head computes: its later passages wait for another epoch.
+    # A row of many tiny passages may choose more than the head computes: then its last passages keep their spans.
     spent = tf.cumsum(tf.cast(chosen, tf.int32), axis=1)
     return chosen & (self._at_segment_end(spent, rows['segment_ids']) <= self.max_supervised(starts.shape[1]))
 
@@ -78,6 +80,9 @@ class SalientSpan(masked_lm.MaskedLM):
     return tf.reduce_any(self.unit_starts(rows, self.candidates(rows, special)) >= 0, axis=1)
 
   def max_supervised(self, text_length):
-    if self.budget is not None:
-      return min(text_length, max(1, round(text_length * self.budget)))
+    if self.form == 'budget':
+      return super().max_supervised(text_length)
     return min(text_length, max(text_length // 4, self.max_span_tokens))
+
+  def configured(self):
+    return super().configured() if self.form == 'budget' else {'masked': 1.0}

@@ -21,10 +21,12 @@ class Query(NamedTuple):
   Attributes:
     tokens: int32 [length], the clean text from `bos` on; what follows a gap is its right context.
     gaps: half-open (start, end) ranges to score, in order, not empty, not touching index 0.
+    cluster: queries of one cluster are about the same text, so their scores are not independent.
   """
 
   tokens: np.ndarray
   gaps: tuple[tuple[int, int], ...]
+  cluster: int = 0
 
 
 class ScoringRow(NamedTuple):

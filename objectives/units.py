@@ -53,8 +53,10 @@ def select_positions(seeds: tf.Tensor, stream: int, candidates: tf.Tensor, count
 def select_units(seeds: tf.Tensor, stream: int, starts: tf.Tensor, budget: tf.Tensor) -> tf.Tensor:
   """Whole units in random order until `budget` tokens are chosen; a unit that would exceed it is skipped.
 
-  The rule of BERT's whole-word masking (google-research/bert create_pretraining_data.py): go on to the next unit
-  after one that does not fit, so a row spends its budget to within the shortest remaining unit and never exceeds it.
+  The rule of BERT's whole-word masking (google-research/bert create_pretraining_data.py): after a unit that does not
+  fit the next one is tried, so a row never exceeds its budget and ends below it by less than its shortest remaining
+  unit. The price is that long units are chosen less often than short ones where the budget is small
+  (docs/objectives.md).
 
   Args:
     starts: int32 [batch, length] from `unit_starts`.

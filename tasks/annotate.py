@@ -2,8 +2,8 @@
 
 Features of a document, int32 [tokens] each, `bos` and `eos` included (their units are 0)
   targets          token ids
-  word_ids         1 + the index of the word that the token's first visible character lies in, 0 for line ends
-  collocation_ids  1 + the index of the first word of the token's collocation, or of its word
+  word_ids         1 + the index of the word, mark or line end that the token's first visible character lies in
+  collocation_ids  1 + the index of the first word of the token's collocation, or of its word alone
   salient_ids      1 + the index of the salient span that holds all of the token, else 0
 """
 
@@ -51,13 +51,12 @@ class Annotator:
     edges = np.array([(span.start, span.end) for span in spans], np.int64).reshape(-1, 2)
     span_of = words.owner_of_characters(edges[:, 0], edges[:, 1], len(text))
     span = span_of[np.minimum(begins, max(0, len(text) - 1))]
-    whole = (span >= 0) & (ends <= np.append(edges[:, 1], 0)[span]) & (ends > begins)
-    line_end = np.append([w == '\n' for w in document.texts], True)[word].astype(bool)
+    whole = (span >= 0) & (ends <= np.append(edges[:, 1], 0)[span])
     special = encoder.special
     features = {
       'targets': (ids, special.bos, special.eos),
-      'word_ids': (np.where(line_end, 0, word + 1), 0, 0),
-      'collocation_ids': (np.where(line_end, 0, collocation), 0, 0),
+      'word_ids': (word + 1, 0, 0),
+      'collocation_ids': (collocation, 0, 0),
       'salient_ids': (np.where(whole, span + 1, 0), 0, 0),
     }
     return {

@@ -11,8 +11,8 @@ import tensorflow as tf
 _SHARDS = 8  # files a split; hosts that shard by file need no more than this
 
 
-def write_split(folder: str, split: str, examples: Iterable[dict[str, np.ndarray]]) -> dict[str, int]:
-  """Writes one split of int32 [n] features; returns its statistics, 'examples' and 'targets_tokens'.
+def write_split(folder: str, split: str, examples: Iterable[dict[str, np.ndarray | str]]) -> dict[str, int]:
+  """Writes one split of int32 [n] and text features; returns its statistics, 'examples' and 'targets_tokens'.
 
   Args:
     folder: the task's folder inside a cache directory.
@@ -24,9 +24,11 @@ def write_split(folder: str, split: str, examples: Iterable[dict[str, np.ndarray
   writers = [tf.io.TFRecordWriter(f'{prefix}-{i:05d}-of-{_SHARDS:05d}') for i in range(_SHARDS)]
   stats = {'examples': 0, 'targets_tokens': 0}
   names: list[str] = []
+  specs: dict[str, dict] = {}
   for number, example in enumerate(examples):
     names = names or sorted(example)
-    features = {name: tf.train.Feature(int64_list=tf.train.Int64List(value=example[name].tolist())) for name in names}
+    features = {name: _feature(example[name]) for name in names}
+    specs = {name: _spec(example[name]) for name in names}
     record = tf.train.Example(features=tf.train.Features(feature=features))
     writers[number % _SHARDS].write(record.SerializeToString())
     stats['examples'] += 1
@@ -35,12 +37,23 @@ def write_split(folder: str, split: str, examples: Iterable[dict[str, np.ndarray
     writer.close()
   info = {
     'num_shards': _SHARDS,
-    'features': {name: {'shape': [None], 'dtype': 'int32'} for name in names},
+    'features': specs,
     'seqio_version': seqio.__version__,
   }
   _write_json(seqio.utils.get_cached_info_path(folder, split), info)
   _write_json(seqio.utils.get_cached_stats_path(folder, split), stats)
   return stats
+
+
+def _feature(value: np.ndarray | str) -> tf.train.Feature:
+  if isinstance(value, str):
+    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value.encode()]))
+  return tf.train.Feature(int64_list=tf.train.Int64List(value=value.tolist()))
+
+
+def _spec(value: np.ndarray | str) -> dict:
+  """What seqio's reader needs to know of a feature."""
+  return {'shape': [], 'dtype': 'string'} if isinstance(value, str) else {'shape': [None], 'dtype': 'int32'}
 
 
 def complete(folder: str) -> None:

@@ -21,7 +21,7 @@ class Corpus(Protocol):
   """A source of documents, in a fixed order."""
 
   def fingerprint(self) -> str:
-    """A string that changes when the documents do; cheap, reads no text."""
+    """A string that changes when the documents do."""
 
   def documents(self) -> Iterator[Document]:
     """All documents; raises UserError if there is nothing to read."""
@@ -46,11 +46,17 @@ class LocalText:
     paths = sorted(path for path in glob.glob(os.path.expanduser(self.pattern), recursive=True) if os.path.isfile(path))
     if not paths:
       raise UserError(f'No file matches LocalText.pattern={self.pattern!r}.')
+    for path in paths:
+      if not os.access(path, os.R_OK):
+        raise UserError(f'{path} cannot be read; mend its permissions or the pattern.')
     return paths
 
   def fingerprint(self) -> str:
-    stats = [(path, os.stat(path)) for path in self._paths()]
-    return repr([self.text_field, self.separator, [(path, s.st_size, s.st_mtime_ns) for path, s in stats]])
+    digest = hashlib.sha1(repr((self.text_field, self.separator)).encode())
+    for path in self._paths():
+      with open(path, 'rb') as file:
+        digest.update(path.encode() + hashlib.file_digest(file, 'sha1').digest())
+    return digest.hexdigest()
 
   def documents(self) -> Iterator[Document]:
     found = False
@@ -79,12 +85,14 @@ class LocalText:
         try:
           record = json.loads(text)
           value = record[self.text_field]
+          if not isinstance(value, str):
+            raise TypeError(f'it holds {type(value).__name__}')
         except (json.JSONDecodeError, KeyError, TypeError) as error:
           raise UserError(
             f'{path} line {number} is not a JSON object with a {self.text_field!r} field ({error}); '
             'set LocalText.text_field or mend the line.'
           ) from error
-        yield str(record.get('id', f'{path}:{number}')), str(value)
+        yield str(record.get('id', f'{path}:{number}')), value
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

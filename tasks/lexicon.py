@@ -71,15 +71,17 @@ def build(documents: Iterable[words.Words], min_count: int = 10, coverage: float
   """
   names, stream = _number(documents)
   levels = _count(stream, len(names), min_count)
-  ranked = {n: np.argsort(-_pmi(levels, n), kind='stable') for n in SHARES}
+  scores = {n: _pmi(levels, n) for n in SHARES}
+  # An n-gram that its parts predict (PMI <= 0) is no collocation, however short the list of its length is.
+  ranked = {n: np.argsort(-s, kind='stable')[: np.count_nonzero(s > 0)] for n, s in scores.items()}
   size = _size_for(coverage, levels, ranked, stream)
   entries = []
   for n, share in SHARES.items():
-    scores, level = _pmi(levels, n), levels[n]
+    level = levels[n]
     for index in ranked[n][: int(size * share)]:
       at = level.first[index]
       entries.append(
-        Entry(tuple(names[i] for i in stream[at : at + n]), int(level.counts[index]), float(scores[index]))
+        Entry(tuple(names[i] for i in stream[at : at + n]), int(level.counts[index]), float(scores[n][index]))
       )
   return Lexicon(tuple(entries), _coverage(size, levels, ranked, stream))
 
@@ -192,7 +194,7 @@ class Segmenter:
     self._heads = {ngram[:2] for ngram in self._entries}
 
   def units(self, document: words.Words, seed: str) -> np.ndarray:
-    """The unit of every word: int64 [words], one more than the index of the unit's first word; 0 for line ends.
+    """The unit of every word, mark and line end: int64 [words], one more than the index of the unit's first word.
 
     An entry inside a longer one gives way to it; of entries that overlap in part a random one is taken and the
     others' left over words stand alone.
@@ -203,7 +205,6 @@ class Segmenter:
     """
     texts = [words.normalise(text) for text in document.texts]
     units = np.arange(1, len(texts) + 1)
-    units[[i for i, text in enumerate(texts) if text == '\n']] = 0
     for start, end in choose(self.matches(texts), seed):
       units[start:end] = start + 1
     return units

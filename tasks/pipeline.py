@@ -82,18 +82,30 @@ class Source:
     self.special: SpecialTokens = vocabularies.special_tokens(self.vocabulary)
 
   def rows(self, split: str) -> tf.data.Dataset:
-    """All rows of a split, once, in the corpus's order; see `rows.make_rows`."""
-    cached = self.config.use_cached and getattr(self._provider, 'cache_dir', None) is not None
-    documents = self._provider.get_dataset(
-      sequence_length=None, split=split, shuffle=False, use_cached=cached, num_epochs=1, try_in_mem_cache=False
+    """All rows of a split, once, in the corpus's order; see `rows.make_rows`. Tasks of plain documents are made to
+    rows.
+    """
+    gives_rows = 'segment_ids' in self._provider.output_features
+    tasks = getattr(self._provider, 'tasks', [self._provider])
+    cached = self.config.use_cached and all(task.cache_dir is not None for task in tasks)
+    dataset = self._provider.get_dataset(
+      sequence_length=self.config.task_feature_lengths if gives_rows else None,
+      split=split,
+      shuffle=False,
+      use_cached=cached,
+      num_epochs=1,
+      **({} if hasattr(self._provider, 'tasks') else {'try_in_mem_cache': False}),
     )
-    units = tuple(name for name in annotate.UNIT_FEATURES if name in documents.element_spec)
-    return rows.make_rows(documents, self.config.text_length, self.special, units)
+    if gives_rows:
+      wanted = ('targets', 'segment_ids', 'example_id', *annotate.UNIT_FEATURES)
+      names = [name for name in wanted if name in dataset.element_spec]
+      return dataset.map(lambda row: {name: row[name] for name in names})
+    units = tuple(name for name in annotate.UNIT_FEATURES if name in dataset.element_spec)
+    return rows.make_rows(dataset, self.config.text_length, self.special, units)
 
-  def corrupted(self, objective: Objective, split: str, epoch: int = 0) -> tf.data.Dataset:
-    """Rows of one epoch in the corpus's order under an objective, rows and features together."""
-    dataset = self.rows(split).map(lambda row: row | {'epoch': tf.constant(epoch, tf.int64)})
-    return preprocessor.corrupt_rows(objective, self.special, self.config.seed)(dataset)
+  def corrupted(self, objective: Objective, split: str) -> tf.data.Dataset:
+    """Rows in the order in which training or evaluation reads them, with the features of an objective beside them."""
+    return preprocessor.corrupt_rows(objective, self.special, self.config.seed)(self.stream(split))
 
   def batches(
     self,
@@ -114,34 +126,38 @@ class Source:
       host, num_hosts: host h keeps rows h * n .. (h + 1) * n - 1 of each batch, n = batch_size / num_hosts.
 
     Yields:
-      Dictionaries of the features of `objectives.base`, int32 or float32 [batch_size / num_hosts, model_length].
+      Dictionaries of the features of `objectives.base`, int32 or float32 [batch_size / num_hosts, model_length], and
+      'text_tokens', int32 [batch_size / num_hosts], tokens of the corpus in each row.
     """
     local = batch_size // num_hosts
-    dataset = (
-      self._epochs(split)
-      if split == 'train'
-      else self.rows(split).map(lambda row: row | {'epoch': tf.zeros([], tf.int64)})
-    )
-    dataset = preprocessor.keep_rows(objective, self.special)(dataset)
+    corrupt = preprocessor.corrupt_block(objective, self.special, self.config.seed)
+
+    def features(rows: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+      mine = {name: value[host * local : (host + 1) * local] for name, value in rows.items()}
+      made = {name: value for name, value in corrupt(mine).items() if name in MODEL_FEATURES}
+      return made | {'text_tokens': tf.reduce_sum(tf.cast(mine['segment_ids'] > 0, tf.int32), axis=1)}
+
+    dataset = preprocessor.keep_rows(objective, self.special)(self.stream(split))
     dataset = dataset.batch(batch_size, drop_remainder=True).skip(skip)
-    dataset = dataset.map(
-      lambda batch: {name: value[host * local : (host + 1) * local] for name, value in batch.items()}
-    )
-    dataset = dataset.map(preprocessor.corrupt_block(objective, self.special, self.config.seed), num_parallel_calls=2)
-    dataset = dataset.map(lambda batch: {name: batch[name] for name in batch if name in MODEL_FEATURES})
+    dataset = dataset.map(features, num_parallel_calls=2)
     options = tf.data.Options()
     options.deterministic = True
     options.threading.private_threadpool_size = 2  # a step on CPU needs the cores more
     return dataset.prefetch(4).with_options(options).as_numpy_iterator()
 
-  def _epochs(self, split: str) -> tf.data.Dataset:
-    """Endless rows, shuffled anew each epoch by (seed, epoch), with the 'epoch' they are read in."""
+  def stream(self, split: str) -> tf.data.Dataset:
+    """Rows with the 'epoch' they are read in.
+
+    The training split is endless and shuffled anew each epoch by (seed, epoch); any other split is read once,
+    shuffled the same for all seeds.
+    """
     once = self.rows(split)
     row_bytes = 4 * self.config.text_length * len(once.element_spec)
     buffer = max(1024, _SHUFFLE_BYTES // row_bytes)
 
     def one(epoch: tf.Tensor) -> tf.data.Dataset:
-      seed = epoch * 1_000_003 + self.config.seed + 1
+      seed = epoch * 1_000_003 + self.config.seed + 1 if split == 'train' else 0
       return once.shuffle(buffer, seed=seed).map(lambda row: row | {'epoch': epoch})
 
-    return tf.data.Dataset.range(np.iinfo(np.int64).max // 2_000_006).flat_map(one)
+    epochs = np.iinfo(np.int64).max // 2_000_006 if split == 'train' else 1
+    return tf.data.Dataset.range(epochs).flat_map(one)

@@ -7,7 +7,7 @@
       LICENSES.json        how many documents under each licence, and their sources
       unigram.npy          int64 [vocabulary], how often training documents use each id
       summary.json         sizes and times
-      cache/<name>/        seqio's cache of the documents: token, word, collocation and salient ids
+      cache/<name>/        seqio's cache of the documents: token, word, collocation and salient ids, licence and source
 
 The folder is built beside its place and moved there when it is whole; a change of corpus or settings changes the
 fingerprint.
@@ -30,12 +30,13 @@ import tensorflow as tf
 import tqdm
 
 from .. import UserError
-from . import annotate, cache, corpora, salience, vocabularies, words
+from . import annotate, cache, corpora, rows, salience, vocabularies, words
 from .lexicon import Segmenter
 from .lexicon import build as build_lexicon
 
-_VERSION = 1  # of what is made here; part of the fingerprint
+_VERSION = 2  # of what is made here; part of the fingerprint
 _BATCH = 256  # documents annotated at a time
+_CREDITS = ('id', 'license', 'source')  # of every cached document, as text
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,7 +96,7 @@ class TextTask:
       name: seqio.Feature(
         vocabulary if name == 'targets' else seqio.PassThroughVocabulary(2**31 - 1), add_eos=False, dtype=tf.int32
       )
-      for name in annotate.FEATURES
+      for name in (*annotate.FEATURES, 'segment_ids')
     }
     seqio.add_global_cache_dirs([os.path.join(folder, 'cache')])
     if self.name in seqio.TaskRegistry.names():
@@ -103,7 +104,10 @@ class TextTask:
     seqio.TaskRegistry.add(
       self.name,
       source=seqio.FunctionDataSource(self._source(folder), splits=('train', 'validation')),
-      preprocessors=[seqio.CacheDatasetPlaceholder(required=True)],
+      preprocessors=[
+        seqio.CacheDatasetPlaceholder(required=True),
+        rows.to_rows(vocabularies.special_tokens(vocabulary), annotate.UNIT_FEATURES),
+      ],
       output_features=features,
     )
 
@@ -183,14 +187,14 @@ class _Builder:
 
   def _annotated(
     self, documents: list[corpora.Document], annotator: annotate.Annotator, split: str, counts: np.ndarray | None
-  ) -> Iterator[dict[str, np.ndarray]]:
+  ) -> Iterator[dict[str, np.ndarray | str]]:
     with tqdm.tqdm(total=len(documents), desc=f'units ({split})', unit='doc', leave=False, mininterval=1) as bar:
       for start in range(0, len(documents), _BATCH):
         batch = documents[start : start + _BATCH]
-        for example in annotator.annotate([(d['id'], d['text']) for d in batch]):
+        for document, example in zip(batch, annotator.annotate([(d['id'], d['text']) for d in batch]), strict=True):
           if counts is not None:
             np.add.at(counts, example['targets'], 1)
-          yield example
+          yield example | {name: document.get(name, '') for name in _CREDITS}
         bar.update(len(batch))
 
   def _held_out(self, document: corpora.Document) -> bool:

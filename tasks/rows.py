@@ -5,12 +5,28 @@ where it begins with a document (then with one position of padding). So every to
 row, every segment starts with `bos`, and the rows are the same for every objective.
 """
 
+from collections.abc import Callable, Mapping
+
 import tensorflow as tf
 
+from .. import UserError
 from ..objectives.base import SpecialTokens
 
 _DOCUMENTS_PER_BLOCK = 256  # laid end to end at a time; the last row of a block is filled up with padding
 WHOLE_UNITS = ('salient_ids',)  # a salient span that a row's edge would cut is none
+
+
+def to_rows(
+  special: SpecialTokens, units: tuple[str, ...] = ()
+) -> Callable[[tf.data.Dataset, Mapping[str, int] | None], tf.data.Dataset]:
+  """`make_rows` as a seqio preprocessor, to be the last of a task: rows of `sequence_length['targets']` tokens."""
+
+  def rows(dataset: tf.data.Dataset, sequence_length: Mapping[str, int] | None) -> tf.data.Dataset:
+    if not sequence_length or not sequence_length.get('targets'):
+      raise UserError("Rows need a length: give sequence_length={'targets': N}.")
+    return make_rows(dataset, sequence_length['targets'], special, units)
+
+  return rows
 
 
 def make_rows(dataset: tf.data.Dataset, length: int, special: SpecialTokens, units: tuple[str, ...]) -> tf.data.Dataset:

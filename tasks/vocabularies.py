@@ -1,5 +1,6 @@
 """Vocabularies with every objective's special ids reserved once."""
 
+import hashlib
 import os
 from collections.abc import Iterable
 
@@ -123,6 +124,12 @@ def special_tokens(vocabulary: seqio.Vocabulary) -> SpecialTokens:
   )
 
 
+def fingerprint(vocabulary: seqio.Vocabulary) -> str:
+  """Tells vocabularies apart by content: equal ids mean equal text iff fingerprints are equal."""
+  content = vocabulary.sp_model if isinstance(vocabulary, seqio.SentencePieceVocabulary) else type(vocabulary).__name__
+  return hashlib.sha1(repr((content, special_tokens(vocabulary))).encode()).hexdigest()[:16]
+
+
 class Encoder:
   """Text to ids with character offsets, in batches."""
 
@@ -147,8 +154,10 @@ class Encoder:
         'The vocabulary changes the text (normalisation), so units cannot be placed on its tokens; train one with '
         'identity normalisation or mask tokens only.'
       )
-    begins = ends - self._lengths[ids] + self._spaces[ids]
-    return np.maximum(begins, 0), ends
+    # A continuation byte adds no character: it lies in the one its lead byte began. A space alone has no visible
+    # character and begins where the next one does.
+    lengths = np.maximum(self._lengths[ids], 1)
+    return np.maximum(ends - lengths + self._spaces[ids], 0), ends
 
   def decode(self, ids: Iterable[int]) -> str:
     """Text of ordinary ids; special ids are shown by name, padding is left out."""
@@ -171,7 +180,7 @@ def _piece_lengths(vocabulary: seqio.Vocabulary) -> tuple[np.ndarray, np.ndarray
       lengths[i] = byte < 0x80 or byte >= 0xC0  # continuation bytes add no character
     elif not processor.is_control(i):
       lengths[i] = len(piece)
-      spaces[i] = piece.startswith('\u2581') and len(piece) > 1
+      spaces[i] = piece.startswith('\u2581')
   return lengths, spaces, 1
 
 

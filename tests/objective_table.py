@@ -93,7 +93,7 @@ TABLE = {
   'whole_word': Row(lambda: masked_lm.MaskedLM(unit='word'), _in_place, share=0.15, hides=False),
   'pmi_masking': Row(pmi_masking.PMIMasking, _in_place, share=0.15, hides=False),
   'salient_span': Row(salient_span.SalientSpan, _in_place, flat=False),
-  'salient_span_budget': Row(lambda: salient_span.SalientSpan(budget=0.15), _in_place, flat=False),
+  'salient_span_budget': Row(lambda: salient_span.SalientSpan(form='budget'), _in_place, flat=False),
 }
 
 

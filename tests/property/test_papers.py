@@ -220,7 +220,7 @@ def test_next_token_losses_refuse_attention_that_sees_the_target(spec):
     (lambda: masked_lm.MaskedLM(mask_prob=0.95, random_prob=0.2), 'random_prob'),
     (lambda: masked_lm.MaskedLM(unit='syllable'), 'syllable'),
     (lambda: causal_masked.CausalMasked(max_spans=17), 'max_spans'),
-    (lambda: salient_span.SalientSpan(budget=-1.0), 'budget'),
+    (lambda: salient_span.SalientSpan(rate=0.3), 'rate'),
     (lambda: salient_span.SalientSpan().check(8), 'needs at least 12'),
     (lambda: next_token.NextToken().check(2), 'at least 4'),
   ],

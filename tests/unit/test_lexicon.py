@@ -9,11 +9,10 @@ import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-
 from unmask.tasks import lexicon, words
 
 _settings = hypothesis.settings(max_examples=40, deadline=None, derandomize=True)
-_ALL = 2.0  # a coverage no lexicon reaches: every frequent n-gram is taken
+_ALL = 2.0  # a coverage no lexicon reaches: every frequent n-gram of positive PMI is taken
 _documents = st.lists(
   st.lists(st.sampled_from(['a', 'B', 'b', 'c', 'a', 'b', '.', '\n']), max_size=40).map(' '.join).map(words.split),
   max_size=4,
@@ -79,9 +78,13 @@ def test_counts_and_pmi_are_those_of_a_slow_counter(documents, min_count):
   built = lexicon.build(iter(documents), min_count, _ALL)
   counts = _counter(documents)
   totals = _totals(counts)
-  expected = {ngram: count for ngram, count in counts.items() if len(ngram) > 1 and count > min_count}
-  assert {entry.ngram: entry.count for entry in built.entries} == expected
-  assert len(built.entries) == len(expected)
+  found = {entry.ngram: entry.count for entry in built.entries}
+  assert len(found) == len(built.entries)
+  for ngram, count in counts.items():
+    if len(ngram) > 1:
+      pmi = _pmi(ngram, counts, totals)
+      if abs(pmi) > 1e-9:  # rounding decides about the others
+        assert found.get(ngram) == (count if count > min_count and pmi > 0 else None)
   for entry in built.entries:
     assert entry.pmi == pytest.approx(_pmi(entry.ngram, counts, totals), abs=1e-9)
 
@@ -129,12 +132,12 @@ def test_coverage_and_shares(documents, min_count, coverage):
 
 def test_shares_of_a_large_lexicon():
   rng = random.Random(0)
-  text = ' '.join(str(rng.randrange(30)) for _ in range(5_000))
+  text = ' '.join(str(rng.randrange(30)) for _ in range(8_000))
   built = lexicon.build([words.split(text)], 0, 0.5)
   sizes = [sum(len(e.ngram) == n for e in built.entries) for n in (2, 3, 4, 5)]
   assert sizes[0] == pytest.approx(2 * sizes[1], abs=2)
   assert sizes[1] == pytest.approx(2 * sizes[2], abs=2)
-  assert sizes[2] == sizes[3] > 50
+  assert sizes[2] == sizes[3] > 20
   assert 0.5 <= built.coverage < 0.52
 
 
@@ -162,7 +165,7 @@ def test_ngrams_never_cross_marks_line_ends_or_documents():
   assert {entry.ngram for entry in built.entries} == {('x', 'y')}
   segmenter = lexicon.Segmenter(built)
   units = segmenter.units(words.split('x. y x\ny X  Y'), 's')
-  assert units.tolist() == [1, 2, 3, 4, 0, 6, 7, 7]
+  assert units.tolist() == [1, 2, 3, 4, 5, 6, 7, 7]
 
 
 def test_nothing_to_count():

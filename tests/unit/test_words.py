@@ -6,7 +6,6 @@ import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-
 from unmask.tasks import words
 
 _settings = hypothesis.settings(max_examples=200, deadline=None, derandomize=True)
@@ -14,7 +13,7 @@ _TEXT = st.text(st.one_of(st.characters(), st.sampled_from("ab1_ '\u2019.\n-\t\u
 
 
 @pytest.mark.parametrize(
-  'text, expected',
+  ('text', 'expected'),
   [
     ('', []),
     (' \t\r', []),

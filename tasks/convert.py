@@ -1,0 +1,71 @@
+"""An objective as a seqio FeatureConverter: from a task's rows to the batch that seqio's and t5x's decoder reads.
+
+seqio.get_dataset('default_text', {'targets': 128}, dataset_split='train',
+                  feature_converter=ObjectiveConverter(objective=MEAP(), vocabulary=vocabulary))
+"""
+
+from collections.abc import Mapping
+
+import seqio
+import tensorflow as tf
+
+from .. import UserError
+from ..objectives import preprocessor
+from ..objectives.base import MODEL_FEATURES, Objective
+from . import vocabularies
+
+
+class ObjectiveConverter(seqio.FeatureConverter):
+  """Corrupts rows and gives the decoder's features; weights are float32, everything else is int32.
+
+  Rows are full already, so there is nothing to pack: `pack=True` is refused (seqio's packer would cut weights at their
+  zeros). Masks are drawn anew on every pass if the dataset repeats before its rows are numbered, as seqio's does.
+
+  Args:
+    objective: what to do to the rows.
+    vocabulary: of the task's 'targets'.
+    seed: decides the corruption.
+    pack, use_custom_packing_ops: for callers such as t5x, which pass them; pack must be False.
+  """
+
+  TASK_FEATURES: Mapping[str, seqio.FeatureConverter.FeatureSpec] = {
+    name: seqio.FeatureConverter.FeatureSpec(dtype=tf.int32) for name in ('targets', 'segment_ids')
+  }
+  MODEL_FEATURES: Mapping[str, seqio.FeatureConverter.FeatureSpec] = {
+    name: seqio.FeatureConverter.FeatureSpec(dtype=tf.float32 if name == 'decoder_loss_weights' else tf.int32)
+    for name in MODEL_FEATURES
+  }
+  PACKING_FEATURE_DTYPES: Mapping[str, tf.dtypes.DType] = {}
+
+  def __init__(
+    self,
+    objective: Objective,
+    vocabulary: seqio.Vocabulary,
+    seed: int = 0,
+    pack: bool = False,
+    use_custom_packing_ops: bool = False,
+  ):
+    if pack:
+      raise UserError('ObjectiveConverter reads rows that are full already; use pack=False.')
+    super().__init__(pack=False, use_custom_packing_ops=use_custom_packing_ops)
+    self._objective, self._seed = objective, seed
+    self._special = vocabularies.special_tokens(vocabulary)
+
+  def __call__(self, ds: tf.data.Dataset, task_feature_lengths: Mapping[str, int]) -> tf.data.Dataset:
+    """Rows of `task_feature_lengths['targets']` tokens to decoder features; UserError if `ds` holds no rows."""
+    missing = [name for name in ('targets', 'segment_ids', 'example_id') if name not in ds.element_spec]
+    if missing:
+      raise UserError(
+        f'The task gives no rows ({", ".join(missing)} missing): end its preprocessors with unmask.tasks.rows.to_rows.'
+      )
+    self._objective.check(task_feature_lengths['targets'])
+    ds = preprocessor.corrupt_rows(self._objective, self._special, self._seed)(ds)
+    return ds.map(lambda row: {name: row[name] for name in self.MODEL_FEATURES})
+
+  def _convert_features(self, ds: tf.data.Dataset, task_feature_lengths: Mapping[str, int]) -> tf.data.Dataset:
+    return self(ds, task_feature_lengths)
+
+  def get_model_feature_lengths(self, task_feature_lengths: Mapping[str, int]) -> Mapping[str, int]:
+    """Every feature has the objective's model length."""
+    length = self._objective.model_length(task_feature_lengths['targets'])
+    return dict.fromkeys(self.MODEL_FEATURES, length)
