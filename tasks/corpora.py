@@ -87,12 +87,14 @@ class LocalText:
           value = record[self.text_field]
           if not isinstance(value, str):
             raise TypeError(f'it holds {type(value).__name__}')
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+          identity = f'{path}:{record.get("id", number)}'
+          (identity + value).encode()
+        except (ValueError, KeyError, TypeError) as error:
           raise UserError(
-            f'{path} line {number} is not a JSON object with a {self.text_field!r} field ({error}); '
+            f'{path} line {number} is not a JSON object with text in a {self.text_field!r} field ({error}); '
             'set LocalText.text_field or mend the line.'
           ) from error
-        yield str(record.get('id', f'{path}:{number}')), value
+        yield identity, value
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -124,6 +126,8 @@ class TfdsText:
       raise UserError(f'TFDS cannot give {self.name!r} split {self.split!r}: {reason}') from error
     if self.text_field not in dataset.element_spec:
       raise UserError(f'{self.name} has no feature {self.text_field!r}; it has {", ".join(dataset.element_spec)}.')
+    if dataset.element_spec[self.text_field].dtype != 'string':
+      raise UserError(f'The feature {self.text_field!r} of {self.name} is no text; set TfdsText.text_field.')
     for number, record in enumerate(dataset.as_numpy_iterator()):
       yield {'id': f'{self.name}:{number}', 'text': decode(record[self.text_field], self.name), 'source': self.name}
 

@@ -14,7 +14,6 @@ fingerprint.
 """
 
 import collections
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -85,8 +84,7 @@ class TextTask:
       summary = _Builder(self, scratch, say).run()
       with open(os.path.join(scratch, 'summary.json'), 'w') as file:
         json.dump(summary, file, indent=2)
-      with contextlib.suppress(OSError):  # another process may have been first; what it made is the same
-        os.replace(scratch, folder)
+      _publish(scratch, folder)
     finally:
       shutil.rmtree(scratch, ignore_errors=True)
 
@@ -98,7 +96,9 @@ class TextTask:
       )
       for name in (*annotate.FEATURES, 'segment_ids')
     }
-    seqio.add_global_cache_dirs([os.path.join(folder, 'cache')])
+    # seqio reads the first folder that knows the name: ours must come before one of other settings.
+    own = os.path.join(folder, 'cache')
+    seqio.utils.set_global_cache_dirs([own, *(path for path in seqio.utils.get_global_cache_dirs() if path != own)])
     if self.name in seqio.TaskRegistry.names():
       seqio.TaskRegistry.remove(self.name)
     seqio.TaskRegistry.add(
@@ -117,6 +117,20 @@ class TextTask:
       raise UserError(f'Task {self.name} is read from its cache in {folder}; use use_cached=True.')
 
     return documents
+
+
+def _publish(scratch: str, folder: str) -> None:
+  """Moves what was made to its place, readable as the user's other files are."""
+  umask = os.umask(0)
+  os.umask(umask)
+  os.chmod(scratch, 0o777 & ~umask)
+  try:
+    os.replace(scratch, folder)
+  except OSError:
+    if os.path.exists(os.path.join(folder, 'summary.json')):
+      return  # another process was first; what it made is the same
+    shutil.rmtree(folder)  # the place was taken by something half-made or damaged
+    os.replace(scratch, folder)
 
 
 class _Builder:

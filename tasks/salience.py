@@ -36,9 +36,9 @@ class SpanTagger(Protocol):
 _MONTH = 'January|February|March|April|May|June|July|August|September|October|November|December'
 _YEAR = r'(?:1\d{3}|20\d{2})'
 _DATE = re.compile(
-  rf'\b(?:(?:\d{{1,2}}(?:st|nd|rd|th)?\s+(?:of\s+)?)?(?:{_MONTH})(?:\s+\d{{1,2}}(?:st|nd|rd|th)?)?(?:,?\s+{_YEAR})?'
-  rf'|\d{{1,4}}\s?(?:BCE?|AD|CE)\b|{_YEAR}s?(?:\s?[-\u2013]\s?{_YEAR}s?)?'
-  r'|(?:\d{1,2}(?:st|nd|rd|th))\s+(?:century|centuries|millennium))(?![\w.,]?\d)',
+  rf'\b(?:(?:\d{{1,2}}(?:st|nd|rd|th)?[^\S\n]+(?:of[^\S\n]+)?)?(?:{_MONTH})(?:[^\S\n]+\d{{1,2}}(?:st|nd|rd|th)?)?(?:,?[^\S\n]+{_YEAR})?'
+  rf'|\d{{1,4}}[^\S\n]?(?:BCE?|AD|CE)\b|{_YEAR}s?(?:[^\S\n]?[-\u2013][^\S\n]?{_YEAR}s?)?'
+  r'|(?:\d{1,2}(?:st|nd|rd|th))[^\S\n]+(?:century|centuries|millennium))(?!\w|[.,]\d)',
 )
 _MODAL_MAY = re.compile(r'May(?!\s+\d)')  # "May" without a number is the month too rarely to tag it
 _CONNECTORS = {'of', 'de', 'la', 'le', 'van', 'von', 'der', 'den', 'du', 'del', 'di', 'da', 'al', 'bin', 'ibn', 'y'}
@@ -112,7 +112,7 @@ class RuleTagger:
     texts, begins, ends = document.texts, document.begins.tolist(), document.ends.tolist()
     i, count = 0, len(texts)
     while i < count:
-      if not texts[i][0].isupper() or texts[i].lower() in _NEVER:
+      if not texts[i][0].isupper() or words.normalise(texts[i]) in _NEVER:
         i += 1
         continue
       last = i
@@ -132,12 +132,13 @@ class RuleTagger:
       return None
     gap = text[ends[i] : begins[i + 1]]
     following = texts[i + 1]
-    if gap == ' ' and following[0].isupper() and following.lower() not in _NEVER:
+    if gap == ' ' and following[0].isupper() and words.normalise(following) not in _NEVER:
       return i + 1
     if i + 2 < len(texts):
       adjoining = gap == '' and text[ends[i + 1] : begins[i + 2]] in ('', ' ')
       after = texts[i + 2]
-      if following == '.' and adjoining and len(texts[i]) == 1 and after[0].isupper():
+      initial = following == '.' and adjoining and len(texts[i]) == 1
+      if initial and after[0].isupper() and after.lower() not in self.gazetteer.function:
         return i + 2
       if following == '-' and gap == '' and ends[i + 1] == begins[i + 2] and after[0].isupper():
         return i + 2

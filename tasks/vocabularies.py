@@ -22,7 +22,8 @@ BYTE_EXTRA_IDS = len(_CONTROL) + 1  # the byte vocabulary has no bos of its own
 def train_sentencepiece(lines: Iterable[str], path: str, size: int) -> None:
   """Trains a byte-pair vocabulary and writes it to `path`.
 
-  Identity normalisation and byte fallback: encoding and decoding give every text back, and no token is unknown.
+  Identity normalisation and byte fallback: encoding and decoding give every text back, and no token is unknown. The one
+  exception is U+2581, SentencePiece's own mark for a space, which comes back as one.
 
   Args:
     lines: text, a line an item.

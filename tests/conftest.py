@@ -14,6 +14,8 @@ import jax
 import pytest
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+# Eight devices share two cores: two programs in flight can starve each other's collectives of threads.
+jax.config.update('jax_cpu_enable_async_dispatch', False)
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 

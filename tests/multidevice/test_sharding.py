@@ -26,8 +26,10 @@ MESHES = [
 def _batches(name: str, count: int = 3) -> list[dict]:
   objective = TABLE[name].make()
   rows = [make_rows(np.random.default_rng(i), 16, 32) for i in range(count)]
+  batches = [corrupt(objective, row, seed=i) for i, row in enumerate(rows)]
+  text = [{'text_tokens': (row['segment_ids'] > 0).sum(axis=1).astype(np.int32)} for row in rows]
   return [
-    {k: v for k, v in corrupt(objective, row, seed=i).items() if k in MODEL_FEATURES} for i, row in enumerate(rows)
+    {k: v for k, v in batch.items() if k in MODEL_FEATURES} | extra for batch, extra in zip(batches, text, strict=True)
   ]
 
 

@@ -1,5 +1,6 @@
 """Units of tokens against a slow scan over characters."""
 
+import dataclasses
 import random
 
 import hypothesis
@@ -27,7 +28,7 @@ _ASCII = [
     '44 BC',
     'J. S. Bach',
   ),
-  *(' ', ' ', ' ', '  ', '\n', '.', ', ', '-', "Ada's", '\t', '?'),
+  *('unseen', '44 BC', 'J. S. Bach', ' ', ' ', ' ', '  ', '\n', '.', ', ', '-', "Ada's", '\t', '?'),
 ]
 _OTHER = [
   '\u00c9mile',
@@ -137,6 +138,27 @@ def test_every_byte_of_a_name_is_salient(annotators, kind):
   encoder = vocabularies.Encoder(annotators[kind].vocabulary)
   salient = [features['targets'][features['salient_ids'] == i] for i in (1, 2)]
   assert [encoder.decode(ids).strip() for ids in salient] == ['Ren\u00e9e', 'Andr\u00e9']
+
+
+@dataclasses.dataclass(frozen=True)
+class _OneSpan:
+  start: int
+  end: int
+
+  def tag(self, text, document):
+    return [salience.Span(self.start, self.end, 'NAME')]
+
+
+@pytest.mark.parametrize(
+  ('start', 'end', 'salient'), [(4, 7, True), (4, 6, False), (5, 7, False), (5, 6, False), (3, 7, True), (4, 8, True)]
+)
+def test_a_token_is_salient_only_as_a_whole(annotators, start, end, salient):
+  annotator = dataclasses.replace(annotators['pieces'], tagger=_OneSpan(start, end))
+  (features,) = annotator.annotate([('x', 'the way the')])
+  encoder = vocabularies.Encoder(annotator.vocabulary)
+  names = [encoder.decode([token]).strip() for token in features['targets']]
+  assert names == ['<s>', 'the', 'way', 'the', '</s>']
+  assert features['salient_ids'].tolist() == [0, 0, int(salient), 0, 0]
 
 
 @pytest.mark.parametrize('kind', ['pieces', 'bytes'])

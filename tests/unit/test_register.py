@@ -57,10 +57,17 @@ def _silent(line):
 
 
 def _read(name, split):
+  """The documents of a split, cut out of one row that holds them all."""
   dataset = seqio.get_mixture_or_task(name).get_dataset(
-    sequence_length=None, split=split, shuffle=False, use_cached=True, num_epochs=1
+    sequence_length={'targets': 1 << 16}, split=split, shuffle=False, use_cached=True, num_epochs=1
   )
-  return list(dataset.as_numpy_iterator())
+  (row,) = dataset.as_numpy_iterator()
+  segments = row['segment_ids']
+  return [{n: row[n][segments == i] for n in annotate.FEATURES} for i in range(1, segments.max() + 1)]
+
+
+def _by_tokens(documents):
+  return sorted(documents, key=lambda document: document['targets'].tolist())
 
 
 def _expected(task):
@@ -72,8 +79,7 @@ def _expected(task):
   splits = {'train': [], 'validation': []}
   for document in task.corpus.documents():
     held_out = corpora.is_validation(document['id'], task.validation_one_in)
-    (features,) = annotator.annotate([(document['id'], document['text'])])
-    splits['validation' if held_out else 'train'].append(features | {'id': document['id']})
+    splits['validation' if held_out else 'train'] += annotator.annotate([(document['id'], document['text'])])
   return splits
 
 
@@ -85,10 +91,8 @@ def test_the_cache_gives_back_what_the_annotator_gives(prepared):
   for split, expected in splits.items():
     assert len(expected) > 20
     found = _read('small', split)
-    by_id = {example['id'].decode(): example for example in found}
-    assert len(by_id) == len(found) == len(expected)
-    for two in expected:
-      one = by_id[two['id']]
+    assert len(found) == len(expected)
+    for one, two in zip(_by_tokens(found), _by_tokens(expected), strict=True):
       for name in annotate.FEATURES:
         assert one[name].dtype == np.int32
         np.testing.assert_array_equal(one[name], two[name])
@@ -195,11 +199,7 @@ def test_changed_settings_change_the_folder(corpus, tmp_path, change):
   task = _task(corpus, tmp_path)
   assert dataclasses.replace(task).folder() == task.folder()
   assert dataclasses.replace(task, **change).folder() != task.folder()
-
-
-def test_a_changed_corpus_changes_the_folder(corpus, tmp_path):
-  task = _task(_Fixed([]), tmp_path)
-  assert dataclasses.replace(task, corpus=_Fixed([{}])).folder() != task.folder()
+  assert dataclasses.replace(task, corpus=_Fixed([])).folder() != task.folder()
 
 
 def test_a_task_of_the_same_name_with_other_settings_is_read_from_its_own_cache(corpus, tmp_path):

@@ -5,6 +5,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 import tensorflow as tf
+import unmask
 from unmask.objectives.base import SpecialTokens
 from unmask.tasks import rows
 
@@ -169,6 +170,18 @@ def test_runs_beside_an_edge_and_in_the_next_document_are_kept():
     [2, 1, 0, 0, 0, 0],
   ]
   assert [row['salient_ids'].tolist() for row in made] == [[0, 0, 0, 5, 5, 0], [5, 5, 0, 0, 6, 0], [0] * 6]
+
+
+def test_rows_as_the_last_preprocessor_of_a_task():
+  documents = [_plain([40, 41, 42]), _plain([43])]
+  dataset = tf.data.Dataset.from_generator(
+    lambda: iter(documents), output_signature={name: tf.TensorSpec([None], tf.int32) for name in documents[0]}
+  )
+  to_rows = rows.to_rows(_SPECIAL, _UNITS)
+  _same(to_rows(dataset, {'targets': 5}).as_numpy_iterator(), _expected(documents, 5))
+  for nothing in (None, {}, {'inputs': 5}):
+    with pytest.raises(unmask.UserError, match='sequence_length'):
+      to_rows(dataset, nothing)
 
 
 def test_many_blocks_and_rows_without_units():
