@@ -110,7 +110,7 @@ def train(
       return
     config.save(model_dir)
 
-    # 3. The loop proper. Metrics of step n are read while step n + 1 runs, so the device never waits for the host.
+    # 3. What the loop needs, then the loop.
     writer = metrics.MetricsWriter(model_dir, first)
     _write_realised(model_dir, source, objective, writer)
     bar = progress.Progress(os.path.basename(os.path.normpath(model_dir)), first, train_steps)
@@ -118,28 +118,40 @@ def train(
     train_step = jax.jit(step_lib.make_train_step(decoder, scoring, transform, microbatches), donate_argnums=0)
     evaluator = _Evaluator(decoder, scoring, source, objective, batch_size, evaluation, device_mesh)
     batches = source.batches(objective, batch_size, skip=first, host=jax.process_index(), num_hosts=jax.process_count())
-    pending = None
-    for n in range(first, last):
-      state, device_metrics = train_step(state, mesh_lib.put_batch(device_mesh, next(batches)))
-      if pending is not None:
-        log.step(n, pending, float(schedule(n - 1)))
-      pending, done = device_metrics, n + 1
-      wants_eval = done == last or (evaluation.period and done % evaluation.period == 0)
-      wants_save = saved.due(done, done == last)
-      if wants_eval or wants_save:
-        log.step(done, pending, float(schedule(n)))
-        pending = None
-      if wants_eval:
-        with log.paused():
-          log.evaluated(done, evaluator(state.params))
-      if wants_save:
-        saved.save(state, done, log.position(done))
+    state = _updates(
+      state, first, last, train_step, batches, log, schedule, evaluator, evaluation.period, saved, device_mesh
+    )
     saved.wait()
     saved.close()
     position = log.position(last)
     log.close()
     if last == train_steps:
       runlog.write_done(model_dir, position, state.params, flops)
+
+
+def _updates(state, first, last, train_step, batches, log, schedule, evaluator, eval_period, saved, mesh):
+  """The loop proper: updates `first` to `last`; returns the last state.
+
+  Metrics of step n are read while step n + 1 runs, so the device never waits for the host, except before an evaluation
+  or a checkpoint, which must know all that was read so far.
+  """
+  pending = None
+  for n in range(first, last):
+    state, device_metrics = train_step(state, mesh_lib.put_batch(mesh, next(batches)))
+    if pending is not None:
+      log.step(n, pending, float(schedule(n - 1)))
+    pending, done = device_metrics, n + 1
+    wants_eval = done == last or (eval_period and done % eval_period == 0)
+    wants_save = saved.due(done, done == last)
+    if wants_eval or wants_save:
+      log.step(done, pending, float(schedule(n)))
+      pending = None
+    if wants_eval:
+      with log.paused():
+        log.evaluated(done, evaluator(state.params))
+    if wants_save:
+      saved.save(state, done, log.position(done))
+  return state
 
 
 def logical_rules() -> contextlib.AbstractContextManager:

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Literal
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from .. import UserError
@@ -40,7 +41,7 @@ class Schedule:
     elif self.decay == 'constant':
       after = optax.constant_schedule(self.peak)
     elif self.decay == 'rsqrt':
-      after = lambda count: self.peak * (max(1, warmup) / (count + max(1, warmup))) ** 0.5
+      after = lambda count: self.peak * (max(1, warmup) / (jnp.maximum(count, 0) + max(1, warmup))) ** 0.5
     elif self.decay == 'wsd':
       cooldown = max(1, int(steps * self.cooldown_frac))
       after = optax.linear_schedule(self.peak, self.peak * self.final_frac, cooldown, max(0, rest - cooldown))

@@ -48,7 +48,7 @@ def test_json_lines(tmp_path):
   documents = _read(tmp_path)
   assert [d['text'] for d in documents] == ['one\ntwo', 'caf\u00e9', 'three', 'four']
   path = str(tmp_path / 'a.jsonl')
-  assert [d['id'] for d in documents[:3]] == ['x', '7', f'{path}:3']
+  assert [d['id'] for d in documents[:3]] == [f'{path}:x', f'{path}:7', f'{path}:3']
   assert {d['source'] for d in documents} == {path, str(tmp_path / 'b.json')}
 
 
@@ -185,7 +185,7 @@ def test_tfds_makes_a_dataset(tmp_path):
   import tensorflow_datasets as tfds
 
   features = tfds.features.FeaturesDict({'text': tfds.features.Text()})
-  splits = {'train': [{'text': 'one'}, {'text': 'two'}]}
+  splits = {'train': [(0, {'text': 'one'}), (1, {'text': 'two'})]}
   tfds.dataset_builders.store_as_tfds_dataset('made_here', '1.0.0', features, splits, data_dir=tmp_path)
   documents = _tfds(str(tmp_path), name='made_here').documents()
   assert sorted(d['text'] for d in documents) == ['one', 'two']

@@ -100,8 +100,6 @@ def test_every_text_comes_back(encoders, kind, text):
     '\ufb01',
     'e\u0301',
     '\u2585',
-    _BLANK,
-    f'a{_BLANK}b',
   ],
 )
 def test_difficult_texts_come_back(encoders, kind, text):
