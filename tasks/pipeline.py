@@ -17,8 +17,6 @@ from ..objectives import preprocessor
 from ..objectives.base import MODEL_FEATURES, Objective, SpecialTokens
 from . import annotate, register, rows, vocabularies
 
-_SHUFFLE_BYTES = 256 << 20  # rows held for shuffling: all of a small corpus
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pipeline:
@@ -30,6 +28,7 @@ class Pipeline:
     task: a corpus to make and register under that name first; None if somebody else registered it.
     use_cached: whether to read seqio's offline cache; corpora made here always do.
     seed: decides order and corruption.
+    shuffle_rows: rows held for shuffling. Corpora made here keep their documents in a random order already.
   """
 
   mixture_or_task_name: str
@@ -37,6 +36,7 @@ class Pipeline:
   task: register.TextTask | None = None
   use_cached: bool = True
   seed: int = 0
+  shuffle_rows: int = 8192
 
   def __post_init__(self) -> None:
     if set(self.task_feature_lengths) != {'targets'}:
@@ -152,12 +152,10 @@ class Source:
     shuffled the same for all seeds.
     """
     once = self.rows(split)
-    row_bytes = 4 * self.config.text_length * len(once.element_spec)
-    buffer = max(1024, _SHUFFLE_BYTES // row_bytes)
 
     def one(epoch: tf.Tensor) -> tf.data.Dataset:
       seed = epoch * 1_000_003 + self.config.seed + 1 if split == 'train' else 0
-      return once.shuffle(buffer, seed=seed).map(lambda row: row | {'epoch': epoch})
+      return once.shuffle(self.config.shuffle_rows, seed=seed).map(lambda row: row | {'epoch': epoch})
 
     epochs = np.iinfo(np.int64).max // 2_000_006 if split == 'train' else 1
     return tf.data.Dataset.range(epochs).flat_map(one)

@@ -71,7 +71,7 @@ def test_the_corpus_reaches_the_rows_whole(default_source, default_task):
   import seqio
 
   task = seqio.get_mixture_or_task('default_text')
-  documents = task.get_dataset(sequence_length=None, split='validation', shuffle=False, use_cached=True)
+  documents = task._get_cached_source('validation').get_dataset(split='validation', shuffle=False)
   tokens = sum(len(document['targets']) for document in documents.as_numpy_iterator())
   special = default_source.special
   rows = list(default_source.rows('validation').as_numpy_iterator())
