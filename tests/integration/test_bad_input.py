@@ -4,6 +4,7 @@ half-written.
 
 import os
 import pathlib
+import re
 
 import pytest
 from test_gin_files import HOME, SHRINK, train
@@ -14,7 +15,7 @@ RUN = ('gin/runs/pretrain.gin', 'gin/objectives/mlm.gin')
 
 def _refused(capfd, status: int, *signs: str) -> None:
   error = capfd.readouterr().err
-  lines = [line for line in error.strip().split('\n') if line.startswith('unmask: ')]
+  lines = [line.strip() for line in re.split('[\r\n]', error) if line.strip().startswith('unmask: ')]
   assert status == 2
   assert len(lines) == 1, error
   assert 'Traceback' not in error
@@ -135,7 +136,7 @@ def test_checkpoint_of_another_model(default_task, tmp_path, capfd):
     capfd, train(tmp_path / 'run', *RUN, **more, **{'DecoderConfig.mlp_dim': 64}), 'mlp_dim was 48 and is now 64'
   )
   other = ('gin/runs/pretrain.gin', 'gin/objectives/meap.gin')
-  _refused(capfd, train(tmp_path / 'run', *other, **more), 'another model', 'MEAP')
+  _refused(capfd, train(tmp_path / 'run', *other, **more), 'another run', 'MEAP')
 
 
 def test_damaged_checkpoint(default_task, tmp_path, capfd):

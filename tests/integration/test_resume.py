@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from test_gin_files import HOME, train
 from unmask.launch import checkpoints, metrics
@@ -10,7 +11,8 @@ from unmask.launch import checkpoints, metrics
 def _state(model_dir):
   saved = checkpoints.Checkpoints(str(model_dir))
   step = saved.require_latest()
-  state = saved._manager.restore(step)
+  items = ocp.args.Composite(state=ocp.args.StandardRestore(), position=ocp.args.JsonRestore())
+  state = saved._manager.restore(step, args=items)
   saved.close()
   return step, state.state, state.position
 
@@ -20,6 +22,7 @@ def test_stop_and_resume_is_bit_equal(objective, default_task, tmp_path):
   files = ('gin/runs/pretrain.gin', f'gin/objectives/{objective}.gin')
   more = {
     'TRAIN_STEPS': 5,
+    'BATCH_SIZE': 16,
     'EVAL_PERIOD': 2,
     'CHECKPOINT_PERIOD': 2,
     'train.log_period': 1,

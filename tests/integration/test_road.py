@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -26,6 +27,7 @@ def swept(default_task, tmp_path_factory) -> pathlib.Path:
     [sys.executable, '-m', 'unmask.launch.sweep', *flags], capture_output=True, text=True, check=False
   )
   assert done.returncode == 0, done.stdout + done.stderr
+  (folder / 'flags').write_text(json.dumps(flags))
   (folder / 'stdout').write_text(done.stdout)
   (folder / 'stderr').write_text(done.stderr)
   return folder
@@ -66,13 +68,34 @@ def test_every_model_answers_the_same_questions(swept):
 def test_sweep_again_redoes_nothing(swept):
   before = {path: path.stat().st_mtime_ns for path in swept.glob('*/metrics.jsonl')}
   answers = {path: path.read_bytes() for path in swept.glob('*/evaluation.json')}
-  flags = ['--gin_file=gin/sweeps/core.gin', f'--gin.SWEEP_DIR={swept}']
-  assert (
-    subprocess.run([sys.executable, '-m', 'unmask.launch.sweep', *flags], capture_output=True, check=False).returncode
-    == 0
+  flags = json.loads((swept / 'flags').read_text())
+  again = subprocess.run(
+    [sys.executable, '-m', 'unmask.launch.sweep', *flags], capture_output=True, text=True, check=False
   )
+  assert again.returncode == 0, again.stderr
+  assert again.stdout.count('is trained') == 6
   assert before == {path: path.stat().st_mtime_ns for path in swept.glob('*/metrics.jsonl')}
   assert answers == {path: path.read_bytes() for path in swept.glob('*/evaluation.json')}
+
+
+def test_sweep_does_not_mix_settings(swept, capsys):
+  assert cli.main(['sweep', '--gin_file=gin/sweeps/core.gin', f'--gin.SWEEP_DIR={swept}']) == 2
+  assert 'was begun with other settings' in capsys.readouterr().err
+
+
+def test_a_lost_done_file_comes_back(swept):
+  done = swept / 'mlm-seed0' / 'done.json'
+  before = json.loads(done.read_text())
+  done.unlink()
+  flags = json.loads((swept / 'flags').read_text())
+  again = subprocess.run(
+    [sys.executable, '-m', 'unmask.launch.sweep', *flags], capture_output=True, text=True, check=False
+  )
+  assert again.returncode == 0, again.stderr
+  after = json.loads(done.read_text())
+  assert {k: v for k, v in after.items() if k != 'train_seconds'} == {
+    k: v for k, v in before.items() if k != 'train_seconds'
+  }
 
 
 def test_report_alone(swept, tmp_path, capsys):
@@ -90,7 +113,7 @@ def test_infill_answers_with_ranked_completions(objective, swept, capsys):
   assert len(lines) == 8
   scores = [float(line.split()[1]) for line in lines]
   assert scores == sorted(scores, reverse=True)
-  assert all(line.split('  ', 2)[-1].strip().startswith('The capital of [') for line in lines)
+  assert all(re.fullmatch(r' *\d+ +-?[\d.]+  The capital of \[.*\] is Paris\.', line) for line in lines), lines
 
 
 @pytest.mark.parametrize('objective', OBJECTIVES)
