@@ -1,0 +1,91 @@
+"""The seqio way: our tasks and objectives through seqio.get_dataset, mixtures, and tasks of other people's making."""
+
+import numpy as np
+import pytest
+import seqio
+import tensorflow as tf
+from objective_table import TABLE
+from unmask import UserError
+from unmask.objectives import causal_masked, masked_lm, meap, preprocessor
+from unmask.objectives.base import MODEL_FEATURES
+from unmask.tasks import convert, pipeline, rows, vocabularies
+
+
+@pytest.mark.parametrize('name', sorted(TABLE))
+def test_get_dataset_gives_the_decoders_batch(name, default_source):
+  objective = TABLE[name].make()
+  converter = convert.ObjectiveConverter(objective, default_source.vocabulary, seed=3)
+  dataset = seqio.get_dataset(
+    'default_text', {'targets': 64}, 'validation', shuffle=False, feature_converter=converter, use_cached=True
+  )
+  batch = next(iter(dataset.batch(16).as_numpy_iterator()))
+  assert set(batch) == set(MODEL_FEATURES)
+  length = converter.get_model_feature_lengths({'targets': 64})['decoder_input_tokens']
+  for key, value in batch.items():
+    assert value.shape == (16, length)
+    assert value.dtype == (np.float32 if key == 'decoder_loss_weights' else np.int32)
+  assert batch['decoder_loss_weights'].sum() > 0
+
+
+def test_the_converter_and_the_pipeline_agree(default_source):
+  objective = masked_lm.MaskedLM()
+  converter = convert.ObjectiveConverter(objective, default_source.vocabulary, seed=default_source.config.seed)
+  dataset = seqio.get_dataset(
+    'default_text', {'targets': 64}, 'validation', shuffle=False, feature_converter=converter, use_cached=True
+  )
+  plain = preprocessor.corrupt_rows(objective, default_source.special, default_source.config.seed)
+  for a, b in zip(
+    dataset.take(20).as_numpy_iterator(),
+    plain(default_source.rows('validation')).take(20).as_numpy_iterator(),
+    strict=True,
+  ):
+    for name in a:
+      np.testing.assert_array_equal(a[name], b[name])
+
+
+def test_repeated_reading_masks_anew(default_source):
+  converter = convert.ObjectiveConverter(meap.MEAP(), default_source.vocabulary)
+  dataset = seqio.get_dataset(
+    'default_text', {'targets': 64}, 'validation', False, feature_converter=converter, use_cached=True, num_epochs=2
+  )
+  by_target = {}
+  for row in dataset.as_numpy_iterator():
+    by_target.setdefault(row['decoder_target_tokens'].tobytes(), []).append(row['decoder_input_tokens'].tobytes())
+  pairs = [found for found in by_target.values() if len(found) == 2]
+  assert len(pairs) > 1000
+  assert np.mean([a != b for a, b in pairs]) > 0.99
+
+
+def test_packing_and_tasks_without_rows_are_refused(default_source):
+  with pytest.raises(UserError, match='pack=False'):
+    convert.ObjectiveConverter(meap.MEAP(), default_source.vocabulary, pack=True)
+  converter = convert.ObjectiveConverter(meap.MEAP(), default_source.vocabulary)
+  plain = tf.data.Dataset.from_tensors({'targets': tf.range(5)})
+  with pytest.raises(UserError, match='to_rows'):
+    converter(plain, {'targets': 64})
+
+
+def test_a_mixture_and_a_task_of_somebody_else(default_source):
+  """Another team's task ends in to_rows; a mixture of it with ours trains through the same pipeline."""
+  vocabulary = default_source.vocabulary
+  texts = [
+    f'The town of Example {i} lies on the river Sample and has a market every Monday in summer.' for i in range(90)
+  ]
+  source = seqio.FunctionDataSource(
+    lambda split, shuffle_files, seed=None: tf.data.Dataset.from_tensor_slices({'targets': texts}),
+    splits=('train', 'validation'),
+  )
+  preprocessors = [seqio.preprocessors.tokenize, rows.to_rows(vocabularies.special_tokens(vocabulary))]
+  features = {
+    'targets': seqio.Feature(vocabulary, add_eos=False),
+    'segment_ids': default_source._provider.output_features['segment_ids'],
+  }
+  if 'their_rows' not in seqio.TaskRegistry.names():
+    seqio.TaskRegistry.add('their_rows', source=source, preprocessors=preprocessors, output_features=features)
+  theirs = pipeline.Pipeline(mixture_or_task_name='their_rows', task_feature_lengths={'targets': 64}).open()
+  batch = next(theirs.batches(causal_masked.CausalMasked(spans_per_row=4), 8))
+  assert batch['decoder_input_tokens'].shape == (8, 76)
+  if 'ours_twice' not in seqio.MixtureRegistry.names():
+    seqio.MixtureRegistry.add('ours_twice', [('default_text', 1.0)])
+  mixed = pipeline.Pipeline(mixture_or_task_name='ours_twice', task_feature_lengths={'targets': 64}).open()
+  assert next(mixed.batches(meap.MEAP(), 8))['decoder_input_tokens'].shape == (8, 64)
