@@ -1,10 +1,8 @@
 """The report's text: a Markdown table and a self-contained HTML page."""
 
 import html
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-  from .reporting import Figure, Run
+from .results import Run, best, figure, titles
 
 _STYLE = """
 :root { color-scheme: light; --ink: #1c1c1e; --dim: #6b6b70; --line: #e3e3e6; --best: #e8f4ea; }
@@ -25,25 +23,7 @@ summary { cursor: pointer; padding: .25rem 0 }
 """
 
 
-def _titles(groups: 'dict[str, list[Run]]') -> dict[str, str]:
-  from .reporting import titles
-
-  return titles(groups)
-
-
-def _figure(runs: 'list[Run]', test: str, key: str) -> 'Figure':
-  from .reporting import figure
-
-  return figure(runs, test, key)
-
-
-def _best(groups: 'dict[str, list[Run]]', test: str) -> set[str]:
-  from .reporting import best
-
-  return best(groups, test)[1]
-
-
-def _costs(runs: 'list[Run]') -> dict[str, float]:
+def _costs(runs: list[Run]) -> dict[str, float]:
   """Means over seeds of what a run read, supervised and took."""
   count = len(runs)
   total = lambda key: sum(run.done[key] for run in runs) / count
@@ -57,19 +37,19 @@ def _costs(runs: 'list[Run]') -> dict[str, float]:
   }
 
 
-def markdown(groups: 'dict[str, list[Run]]') -> str:
+def markdown(groups: dict[str, list[Run]]) -> str:
   """One table: losses with 95% intervals, exact matches, costs."""
-  titles = _titles(groups)
-  head = ['objective', 'sees', *[f'{title}: loss / exact' for title in titles.values()]]
+  tests = titles(groups)
+  head = ['objective', 'sees', *[f'{title}: loss / exact' for title in tests.values()]]
   head += ['text tokens read', 'tokens supervised', 'tokens/s', 'model TFLOPs']
   lines = ['| ' + ' | '.join(head) + ' |', '|' + '---|' * len(head)]
-  best = {test: _best(groups, test) for test in titles}
+  lowest = {test: best(groups, test)[1] for test in tests}
   for name, runs in groups.items():
     cells = [name, runs[0].evaluation['sees']]
-    for test in titles:
-      loss = _figure(runs, test, 'loss').text()
-      exact = _figure(runs, test, 'exact').text(100, 1)
-      mark = '**' if name in best[test] else ''
+    for test in tests:
+      loss = figure(runs, test, 'loss').text()
+      exact = figure(runs, test, 'exact').text(100, 1)
+      mark = '**' if name in lowest[test] else ''
       home = ' ◆' if runs[0].evaluation['home'] == test else ''
       cells.append(f'{mark}{loss}{mark}{home} / {exact} %')
     cost = _costs(runs)
@@ -81,40 +61,40 @@ def markdown(groups: 'dict[str, list[Run]]') -> str:
     ]
     lines.append('| ' + ' | '.join(cells) + ' |')
   first = next(iter(groups.values()))[0].evaluation['tests']
-  base = [f'{first[test]["unigram_loss"]:.2f} / –' for test in titles]
+  base = [f'{first[test]["unigram_loss"]:.2f} / –' for test in tests]
   lines.append('| ' + ' | '.join(['unigram baseline', 'nothing', *base, '', '', '', '']) + ' |')
   return '\n'.join(
     [*lines, '', f'Losses in nats a token with 95 % intervals {_intervals(groups)}. ◆ what the objective trains.', '']
   )
 
 
-def _intervals(groups: 'dict[str, list[Run]]') -> str:
+def _intervals(groups: dict[str, list[Run]]) -> str:
   seeds = {len(runs) for runs in groups.values()}
   if seeds == {1}:
     return 'over questions; one seed a cell, so differences between training runs are not in them'
   return f'over {"/".join(map(str, sorted(seeds)))} seeds'
 
 
-def html_table(groups: 'dict[str, list[Run]]') -> str:
+def html_table(groups: dict[str, list[Run]]) -> str:
   """The judge's table."""
-  titles = _titles(groups)
-  best = {test: _best(groups, test) for test in titles}
-  rows = [f'<tr><th>objective</th><th>sees</th>{"".join(f"<th>{title}</th>" for title in titles.values())}</tr>']
+  tests = titles(groups)
+  lowest = {test: best(groups, test)[1] for test in tests}
+  rows = [f'<tr><th>objective</th><th>sees</th>{"".join(f"<th>{title}</th>" for title in tests.values())}</tr>']
   for name, runs in groups.items():
     cells = [f'<td>{html.escape(name)}</td><td>{runs[0].evaluation["sees"]}</td>']
-    for test in titles:
-      style = ('best ' if name in best[test] else '') + ('home' if runs[0].evaluation['home'] == test else '')
-      exact = _figure(runs, test, 'exact')
-      more = f'exact {exact.text(100, 1)} %, tokens {100 * _figure(runs, test, "token_top1").mean:.1f} %'
-      cells.append(f'<td class="{style}">{_figure(runs, test, "loss").text()}<span class="more">{more}</span></td>')
+    for test in tests:
+      style = ('best ' if name in lowest[test] else '') + ('home' if runs[0].evaluation['home'] == test else '')
+      exact = figure(runs, test, 'exact')
+      more = f'exact {exact.text(100, 1)} %, tokens {100 * figure(runs, test, "token_top1").mean:.1f} %'
+      cells.append(f'<td class="{style}">{figure(runs, test, "loss").text()}<span class="more">{more}</span></td>')
     rows.append(f'<tr>{"".join(cells)}</tr>')
   first = next(iter(groups.values()))[0].evaluation['tests']
-  base = ''.join(f'<td>{first[test]["unigram_loss"]:.2f}</td>' for test in titles)
+  base = ''.join(f'<td>{first[test]["unigram_loss"]:.2f}</td>' for test in tests)
   rows.append(f'<tr class="base"><td>unigram baseline</td><td>nothing</td>{base}</tr>')
   return f'<div class="scroll"><table>{"".join(rows)}</table></div>'
 
 
-def _cost_table(groups: 'dict[str, list[Run]]') -> str:
+def _cost_table(groups: dict[str, list[Run]]) -> str:
   head = [
     'objective',
     'text tokens read',
@@ -152,14 +132,12 @@ def html_page(title: str, body: str) -> str:
   )
 
 
-def _conclusions(groups: 'dict[str, list[Run]]') -> str:
+def _conclusions(groups: dict[str, list[Run]]) -> str:
   """One sentence a test: who is best, or who cannot be told apart."""
-  from .reporting import best
-
   items = []
-  for test, title in _titles(groups).items():
+  for test, title in titles(groups).items():
     first, near = best(groups, test)
-    loss = _figure(groups[first], test, 'loss')
+    loss = figure(groups[first], test, 'loss')
     base = groups[first][0].evaluation['tests'][test]['unigram_loss']
     others = sorted(near - {first})
     tie = f', not told apart from {", ".join(others)} on the same questions' if others else ''
@@ -171,7 +149,7 @@ def _conclusions(groups: 'dict[str, list[Run]]') -> str:
   return f'<ul>{"".join(items)}</ul>'
 
 
-def _order(groups: 'dict[str, list[Run]]') -> str:
+def _order(groups: dict[str, list[Run]]) -> str:
   """Who read what in which order."""
   drops = {name: runs[0].realised['rows_dropped'] for name, runs in groups.items() if runs[0].realised['rows_dropped']}
   if not drops:
@@ -180,7 +158,7 @@ def _order(groups: 'dict[str, list[Run]]') -> str:
   return f'Every model read the same rows in the same order, without those that hold no example of its own: {less}'
 
 
-def html_body(groups: 'dict[str, list[Run]]', curves: str, tests: str) -> str:
+def html_body(groups: dict[str, list[Run]], curves: str, tests: str) -> str:
   """The page's content."""
   runs = [run for group in groups.values() for run in group]
   model = runs[0].model
@@ -190,7 +168,7 @@ def html_body(groups: 'dict[str, list[Run]]', curves: str, tests: str) -> str:
   )
   questions = runs[0].evaluation['questions']
   counts = runs[0].evaluation['tests']
-  asked = ', '.join(f'{_titles(groups)[name].lower()} {test["gaps"]:,} gaps' for name, test in counts.items())
+  asked = ', '.join(f'{titles(groups)[name].lower()} {test["gaps"]:,} gaps' for name, test in counts.items())
   configs = ''.join(
     f'<details><summary>{html.escape(run.model_dir)}</summary><pre>{html.escape(run.operative)}</pre></details>'
     for run in runs
@@ -217,6 +195,6 @@ axes of their own"> <h2>Configurations</h2>{configs}
 """
 
 
-def page(groups: 'dict[str, list[Run]]', curves: str, tests: str) -> str:
+def page(groups: dict[str, list[Run]], curves: str, tests: str) -> str:
   """The whole report."""
   return html_page('unmask report', html_body(groups, curves, tests))

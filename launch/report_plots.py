@@ -3,15 +3,13 @@
 import base64
 import io
 import math
-from typing import TYPE_CHECKING
 
 import matplotlib
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
 
-if TYPE_CHECKING:
-  from .reporting import Run
+from .results import Run, figure, titles
 
 # Okabe and Ito's palette: told apart by colour-blind readers.
 COLOURS = ['#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#7F7F7F', '#332288', '#882255', '#44AA99']
@@ -40,14 +38,12 @@ def _label(name: str) -> str:
   return name.replace('_', ' ')
 
 
-def curves(groups: 'dict[str, list[Run]]') -> str:
+def curves(groups: dict[str, list[Run]]) -> str:
   """Each objective's own loss over tokens read, on axes of its own: training thin, held-out marked."""
   columns = min(3, len(groups))
   lines = math.ceil(len(groups) / columns)
   with plt.rc_context(_STYLE):
-    figure, axes = plt.subplots(
-      lines, columns, figsize=(3.4 * columns, 2.4 * lines), squeeze=False, layout='constrained'
-    )
+    page, axes = plt.subplots(lines, columns, figsize=(3.4 * columns, 2.4 * lines), squeeze=False, layout='constrained')
     for axis in axes.flat[len(groups) :]:
       axis.set_visible(False)
     for (name, runs), axis, colour in zip(groups.items(), axes.flat, COLOURS * 9, strict=False):
@@ -63,24 +59,22 @@ def curves(groups: 'dict[str, list[Run]]') -> str:
     handles, labels = axes.flat[0].get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
     axes.flat[0].legend(unique.values(), unique.keys(), frameon=False, fontsize=8)
-    return _image(figure)
+    return _image(page)
 
 
-def tests(groups: 'dict[str, list[Run]]') -> str:
+def tests(groups: dict[str, list[Run]]) -> str:
   """The judge's losses, a panel a test, with 95% intervals; the dashed line is the unigram baseline."""
-  from . import reporting
-
-  titles = reporting.titles(groups)
-  names = list(titles)
+  asked = titles(groups)
+  names = list(asked)
   with plt.rc_context(_STYLE):
     height = 0.9 + 0.3 * len(groups)
-    figure, axes = plt.subplots(
+    page, axes = plt.subplots(
       1, len(names), figsize=(2.6 * len(names), height), sharey=True, layout='constrained', squeeze=False
     )
     axes = axes[0]
     for axis, test in zip(axes, names, strict=True):
       for place, ((_, runs), colour) in enumerate(zip(groups.items(), COLOURS * 9, strict=False)):
-        value = reporting.figure(runs, test, 'loss')
+        value = figure(runs, test, 'loss')
         home = runs[0].evaluation['home'] == test
         axis.errorbar(
           value.mean,
@@ -94,9 +88,9 @@ def tests(groups: 'dict[str, list[Run]]') -> str:
         )
       base = next(iter(groups.values()))[0].evaluation['tests'][test]['unigram_loss']
       axis.axvline(base, color='#444444', linestyle='--', linewidth=0.9)
-      axis.set_title(titles[test], loc='left', fontsize=10, fontweight='bold')
+      axis.set_title(asked[test], loc='left', fontsize=10, fontweight='bold')
       axis.set_xlabel('nats a token, lower is better')
       axis.grid(axis='y', visible=False)
     axes[0].set_yticks(range(len(groups)), [_label(name) for name in groups])
     axes[0].invert_yaxis()
-    return _image(figure)
+    return _image(page)

@@ -4,15 +4,15 @@ import types
 
 import numpy as np
 import pytest
-from unmask.launch import judge, reporting
+from unmask.launch import judge, results
 
 
-def _run(losses: np.ndarray, seed: int = 0, tokens: float = 4.0, name: str = 'x') -> reporting.Run:
+def _run(losses: np.ndarray, seed: int = 0, tokens: float = 4.0, name: str = 'x') -> results.Run:
   total = np.full(len(losses), tokens)
   loss, error = judge.ratio(losses * tokens, total)
   evaluation = {'tests': {'masked': {'loss': loss, 'loss_se': error}}, 'home': 'masked'}
   nothing = {field: {} for field in ('done', 'realised', 'model')}
-  return reporting.Run(
+  return results.Run(
     name=name,
     seed=seed,
     model_dir='',
@@ -39,22 +39,22 @@ def test_paired_differences_are_sharper_than_intervals():
   random = np.random.default_rng(1)
   hard = random.normal(4, 2, 200)
   better, worse = _run(hard), _run(hard + 0.1 + 0.05 * random.normal(size=200))
-  gap = reporting.difference([worse], [better], 'masked')
+  gap = results.difference([worse], [better], 'masked')
   assert gap.mean - gap.half > 0 > better.evaluation['tests']['masked']['loss_se'] * -1
-  assert gap.half < 0.1 * reporting.figure([better], 'masked', 'loss').half
+  assert gap.half < 0.1 * results.figure([better], 'masked', 'loss').half
   groups = {'better': [better], 'worse': [worse]}
-  assert reporting.best(groups, 'masked') == ('better', {'better'})
+  assert results.best(groups, 'masked') == ('better', {'better'})
   same = _run(hard + 0.5 * random.normal(size=200) - 0.01)
-  assert reporting.best({'a': [better], 'b': [same]}, 'masked')[1] == {'a', 'b'}
+  assert results.best({'a': [better], 'b': [same]}, 'masked')[1] == {'a', 'b'}
 
 
 def test_seeds_are_paired_by_number_and_intervals_are_students():
   runs = [_run(np.full(10, value), seed) for seed, value in ((0, 3.0), (1, 4.0), (2, 5.0))]
   others = [_run(np.full(10, value), seed) for seed, value in ((2, 4.5), (0, 2.5))]
-  gap = reporting.difference(runs, others, 'masked')
+  gap = results.difference(runs, others, 'masked')
   assert gap.mean == pytest.approx(0.5)
   assert gap.half == pytest.approx(0.0, abs=1e-9)
-  value = reporting.figure(runs, 'masked', 'loss')
+  value = results.figure(runs, 'masked', 'loss')
   assert value.mean == pytest.approx(4.0)
   assert value.half == pytest.approx(4.30 / 3**0.5)
 
