@@ -17,7 +17,7 @@ def _main(argv: Sequence[str]) -> None:
   with flags.quiet():
     from . import config, judge, start
 
-    start.tensorflow_on_cpu()
+    start.libraries()
   for model_dir, path in zip(options.model_dir, saved, strict=True):
     files = options.gin_file or ['gin/runs/evaluate.gin']
     config.load(files, [*options.gin_bindings, f'MODEL_DIR = {model_dir!r}'], options.gin_search_paths, path)

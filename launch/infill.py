@@ -17,7 +17,7 @@ def _main(argv: Sequence[str]) -> None:
   with flags.quiet():
     from . import config, infilling, start
 
-    start.tensorflow_on_cpu()
+    start.libraries()
   files = options.gin_file or ['gin/runs/infill.gin']
   bindings = [*options.gin_bindings, f'MODEL_DIR = {options.model_dir!r}', f'TEXT = {options.text!r}']
   config.load(files, bindings, options.gin_search_paths, saved)

@@ -20,7 +20,7 @@ def _main(argv: Sequence[str]) -> None:
   with flags.quiet():
     from . import config, inspection, start
 
-    start.tensorflow_on_cpu()
+    start.libraries()
   config.load(['gin/runs/inspect.gin', *options.gin_file], options.gin_bindings, options.gin_search_paths)
   config.call(inspection.inspect, row=options.row, num_rows=options.rows)
 

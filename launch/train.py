@@ -13,7 +13,7 @@ def _main(argv: Sequence[str]) -> None:
   with flags.quiet():
     from . import config, loop, start
 
-    start.tensorflow_on_cpu()
+    start.libraries()
 
   config.load(options.gin_file, options.gin_bindings, options.gin_search_paths)
   config.call(loop.train)

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 
 os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} --xla_force_host_platform_device_count=8'.strip()
 os.environ['JAX_PLATFORMS'] = 'cpu'
-# Eight devices share two cores: two programs in flight can starve each other's collectives of threads.
-os.environ['JAX_CPU_ENABLE_ASYNC_DISPATCH'] = 'false'
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
 import jax
 import pytest
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+# Eight devices share two cores: two programs in flight can starve each other's collectives of threads.
+jax.config.update('jax_cpu_enable_async_dispatch', False)
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
