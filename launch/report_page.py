@@ -16,7 +16,7 @@ th, td { padding: .38rem .6rem; border-bottom: 1px solid var(--line); text-align
 th, td { white-space: nowrap }
 th:first-child, td:first-child { text-align: left } th { font-weight: 600; vertical-align: bottom }
 tr.base td { color: var(--dim) } td.best { background: var(--best); font-weight: 600 }
-td.home::after { content: ' ◆'; color: #888 }
+.home { color: #888; margin-left: .25em }
 td .more { display: block; color: var(--dim); font-size: .82em; font-weight: 400 }
 pre { background: #f7f7f8; padding: .8rem; overflow-x: auto; font-size: .8rem }
 summary { cursor: pointer; padding: .25rem 0 }
@@ -83,10 +83,12 @@ def html_table(groups: dict[str, list[Run]]) -> str:
   for name, runs in groups.items():
     cells = [f'<td>{html.escape(name)}</td><td>{runs[0].evaluation["sees"]}</td>']
     for test in tests:
-      style = ('best ' if name in lowest[test] else '') + ('home' if runs[0].evaluation['home'] == test else '')
-      exact = figure(runs, test, 'exact')
-      more = f'exact {exact.text(100, 1)} %, tokens {100 * figure(runs, test, "token_top1").mean:.1f} %'
-      cells.append(f'<td class="{style}">{figure(runs, test, "loss").text()}<span class="more">{more}</span></td>')
+      best_here = ' class="best"' if name in lowest[test] else ''
+      home = '<span class="home">◆</span>' if runs[0].evaluation['home'] == test else ''
+      more = f'exact {figure(runs, test, "exact").text(100, 1)} %'
+      top = f'tokens {100 * figure(runs, test, "token_top1").mean:.1f} %'
+      loss = figure(runs, test, 'loss').text()
+      cells.append(f'<td{best_here}>{loss}{home}<span class="more">{more}</span><span class="more">{top}</span></td>')
     rows.append(f'<tr>{"".join(cells)}</tr>')
   first = next(iter(groups.values()))[0].evaluation['tests']
   base = ''.join(f'<td>{first[test]["unigram_loss"]:.2f}</td>' for test in tests)
