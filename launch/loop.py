@@ -80,11 +80,15 @@ def train(
   # 1. Everything the user can get wrong is checked before anything long is done.
   config.refuse_unused()
   model_dir = str(model_dir)
-  _check_numbers(TRAIN_STEPS=train_steps, BATCH_SIZE=batch_size, microbatches=microbatches, log_period=log_period)
-  _check_numbers(CHECKPOINT_PERIOD=checkpoint.period, stop_at=1 if stop_at is None else stop_at)
+  counts = {
+    'TRAIN_STEPS': train_steps,
+    'BATCH_SIZE': batch_size,
+    'microbatches': microbatches,
+    'log_period': log_period,
+  }
+  _check_numbers(**counts, CHECKPOINT_PERIOD=checkpoint.period, stop_at=1 if stop_at is None else stop_at)
   device_mesh = mesh.build()
-  mesh_lib.check_batch(device_mesh, batch_size, microbatches)
-  mesh_lib.check_model(device_mesh, model, objective.model_length(pipeline.text_length))
+  mesh_lib.check(device_mesh, model, objective.model_length(pipeline.text_length), batch_size, microbatches)
   objective.check(pipeline.text_length)
   transform, schedule = optimizer.build(train_steps), optimizer.schedule.build(train_steps)
   _make_dir(model_dir)

@@ -59,7 +59,13 @@ def check_batch(mesh: Mesh, batch_size: int, microbatches: int = 1) -> None:
     )
 
 
-def check_model(mesh: Mesh, model: DecoderConfig, length: int) -> None:
+def check(mesh: Mesh, model: DecoderConfig, length: int, batch_size: int, microbatches: int) -> None:
+  """Raises UserError unless batch, model and length divide over the mesh."""
+  check_batch(mesh, batch_size, microbatches)
+  _check_model(mesh, model, length)
+
+
+def _check_model(mesh: Mesh, model: DecoderConfig, length: int) -> None:
   """Raises UserError unless heads, MLP, width and length divide over the mesh axes that split them."""
   splits = {
     'tensor': {'num_heads': model.num_heads, 'num_kv_heads': model.num_kv_heads, 'mlp_dim': model.mlp_dim},

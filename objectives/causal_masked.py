@@ -82,9 +82,7 @@ class CausalMasked(base.Objective):
     return self._rotate(rows, special, tf.where(placed, start + offset, 0), tf.where(placed, end + offset, 0))
 
   def _draw_counts(self, seeds: tf.Tensor, body_length: tf.Tensor) -> tf.Tensor:
-    """Spans wanted in each segment, int32 [batch, segments]: clamp(Poisson, min_spans, max_spans), or 0 if untouched or
-    empty.
-    """
+    """Spans wanted in each segment, int32 [batch, segments]: the clamped Poisson, or 0 if untouched or empty."""
     segments = tf.shape(body_length)[1]
     chance = random.uniform(seeds, _COUNT, segments)  # inverts the distribution function
     below = tf.constant(_poisson_cdf(self.mean_spans, self.max_spans), tf.float32)
@@ -102,9 +100,7 @@ class CausalMasked(base.Objective):
     return tf.where(keep, start, 0), tf.where(keep, end, 0)
 
   def _rotate(self, rows, special, start, end):
-    """Builds the features from spans [start, end) in row positions, int32 [batch, segments, spans], sorted; empty =
-    none.
-    """
+    """Features from sorted spans [start, end) in row positions, int32 [batch, segments, spans]; empty ones are none."""
     tokens, segments = rows['targets'], rows['segment_ids']
     batch, length = tf.unstack(tf.shape(tokens))
     out_length = self.model_length(tokens.shape[1])
@@ -187,7 +183,7 @@ def _draw_spans(seeds: tf.Tensor, count: tf.Tensor, length: tf.Tensor) -> tuple[
     (start, end), int32 [batch, segments, spans], sorted by start, spans [start, end); unused slots come last, 0 and 0.
   """
   segments = tf.shape(count)[1]
-  slots = tf.reduce_max(count)
+  slots = tf.maximum(tf.reduce_max(count), 1)  # an axis of no slots has no maximum
   tries = tf.where(count > 0, tf.maximum(count * count, 1), 0)
   empty = tf.zeros([tf.shape(count)[0], segments, slots], tf.int32)
 
