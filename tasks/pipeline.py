@@ -99,7 +99,11 @@ class Source:
     if gives_rows:
       wanted = ('targets', 'segment_ids', 'example_id', *annotate.UNIT_FEATURES)
       names = [name for name in wanted if name in dataset.element_spec]
-      return dataset.map(lambda row: {name: row[name] for name in names})
+      dataset = dataset.map(lambda row: {name: row[name] for name in names})
+      if 'example_id' in names:
+        return dataset
+      # A mixture passes on its features alone: rows are numbered in the order in which it gives them.
+      return dataset.enumerate().map(lambda number, row: row | {'example_id': number})
     units = tuple(name for name in annotate.UNIT_FEATURES if name in dataset.element_spec)
     return rows.make_rows(dataset, self.config.text_length, self.special, units)
 
