@@ -53,30 +53,36 @@ class LocalText:
 
   def fingerprint(self) -> str:
     digest = hashlib.sha1(repr((self.text_field, self.separator)).encode())
-    for path in self._paths():
+    for path, name in self._named_paths():
       with open(path, 'rb') as file:
-        digest.update(path.encode() + hashlib.file_digest(file, 'sha1').digest())
+        digest.update(name.encode() + hashlib.file_digest(file, 'sha1').digest())
     return digest.hexdigest()
 
   def documents(self) -> Iterator[Document]:
     found = False
-    for path in self._paths():
+    for path, name in self._named_paths():
       read = self._json_lines if path.endswith(('.jsonl', '.json')) else self._plain
-      for identity, text in read(path):
+      for identity, text in read(path, name):
         if text.strip():
           found = True
           yield {'id': identity, 'text': text, 'source': path}
     if not found:
       raise UserError(f'The corpus is empty: no file of LocalText.pattern={self.pattern!r} holds any text.')
 
-  def _plain(self, path: str) -> Iterator[tuple[str, str]]:
+  def _named_paths(self) -> list[tuple[str, str]]:
+    """Paths with their names inside the folder they share: ids, and so the split, survive a move of the corpus."""
+    paths = self._paths()
+    root = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
+    return [(path, os.path.relpath(path, root)) for path in paths]
+
+  def _plain(self, path: str, name: str) -> Iterator[tuple[str, str]]:
     with open(path, 'rb') as file:
       text = decode(file.read(), path)
     parts = text.split(self.separator) if self.separator else [text]
     for number, part in enumerate(parts):
-      yield f'{path}:{number}', part
+      yield f'{name}:{number}', part
 
-  def _json_lines(self, path: str) -> Iterator[tuple[str, str]]:
+  def _json_lines(self, path: str, name: str) -> Iterator[tuple[str, str]]:
     with open(path, 'rb') as lines:
       for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -87,7 +93,7 @@ class LocalText:
           value = record[self.text_field]
           if not isinstance(value, str):
             raise TypeError(f'it holds {type(value).__name__}')
-          identity = f'{path}:{record.get("id", number)}'
+          identity = f'{name}:{record.get("id", number)}'
           (identity + value).encode()
         except (ValueError, KeyError, TypeError) as error:
           raise UserError(

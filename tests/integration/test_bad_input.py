@@ -106,7 +106,10 @@ def test_corpora(tmp_path, capfd):
   for i in range(60):
     (tmp_path / f'few{i}.txt').write_text(f'Words {i}.')
   _refused(
-    capfd, _local(tmp_path, str(tmp_path / 'few*.txt'), VOCABULARY_SIZE=8000), 'vocabulary of 8000', 'VOCABULARY_SIZE'
+    capfd,
+    _local(tmp_path, str(tmp_path / 'few*.txt'), VOCABULARY_SIZE=8000, VALIDATION_ONE_IN=3),
+    'vocabulary of 8000',
+    'VOCABULARY_SIZE',
   )
   assert not [name for name in os.listdir(tmp_path / 'made') if 'local_text' in name], 'something half-made was left'
 

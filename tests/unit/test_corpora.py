@@ -30,8 +30,8 @@ def test_a_text_file_is_one_document(tmp_path):
   _write(tmp_path, b__txt='second\n\n\nfile \u00e9', a__txt='first')
   one, two = str(tmp_path / 'a.txt'), str(tmp_path / 'b.txt')
   assert _read(tmp_path, '*.txt') == [
-    {'id': f'{one}:0', 'text': 'first', 'source': one},
-    {'id': f'{two}:0', 'text': 'second\n\n\nfile \u00e9', 'source': two},
+    {'id': 'a.txt:0', 'text': 'first', 'source': one},
+    {'id': 'b.txt:0', 'text': 'second\n\n\nfile \u00e9', 'source': two},
   ]
 
 
@@ -48,7 +48,7 @@ def test_json_lines(tmp_path):
   documents = _read(tmp_path)
   assert [d['text'] for d in documents] == ['one\ntwo', 'caf\u00e9', 'three', 'four']
   path = str(tmp_path / 'a.jsonl')
-  assert [d['id'] for d in documents[:3]] == [f'{path}:x', f'{path}:7', f'{path}:3']
+  assert [d['id'] for d in documents[:3]] == ['a.jsonl:x', 'a.jsonl:7', 'a.jsonl:3']
   assert {d['source'] for d in documents} == {path, str(tmp_path / 'b.json')}
 
 
