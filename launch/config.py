@@ -170,11 +170,3 @@ def save(folder: str) -> None:
 def operative() -> str:
   """What was used, with defaults, as gin text."""
   return gin.operative_config_str()
-
-
-def macro(name: str, default: object = None) -> object:
-  """The value of a macro, or `default`."""
-  try:
-    return gin.query_parameter(f'{name}/macro.value')
-  except ValueError:
-    return default

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from .. import UserError
@@ -128,12 +127,7 @@ class _Filler:
 
     @jax.jit
     def log_probs(params, inputs, lengths, read):
-      index = jnp.broadcast_to(jnp.arange(inputs.shape[1]), inputs.shape)
-      batch = {
-        'decoder_input_tokens': inputs,
-        'decoder_positions': index,
-        'decoder_segment_ids': (index < lengths[:, None]).astype(jnp.int32),
-      }
+      batch = judge.one_segment(inputs, lengths)
       hidden = head.pick(hidden_states(self.decoder, params, batch, self.attention), read[:, None])[:, 0]
       return jax.nn.log_softmax(head.logits(hidden, params, config_), axis=-1)
 

@@ -21,7 +21,7 @@ from . import checkpoints as checkpoints_lib
 from . import config, identity, loop
 from . import mesh as mesh_lib
 from . import state as state_lib
-from .step import hidden_states
+from .step import Batch, hidden_states
 
 
 def evaluate(
@@ -73,6 +73,16 @@ def evaluate(
   return result
 
 
+def one_segment(inputs: jax.Array, lengths: jax.Array) -> Batch:
+  """A batch of rows that each hold one segment: int32 [batch, length] ids, of which the first `lengths` are real."""
+  index = jnp.broadcast_to(jnp.arange(inputs.shape[1]), inputs.shape)
+  return {
+    'decoder_input_tokens': inputs,
+    'decoder_positions': index,
+    'decoder_segment_ids': (index < lengths[:, None]).astype(jnp.int32),
+  }
+
+
 class Runner:
   """A trained model that scores rows."""
 
@@ -86,13 +96,7 @@ class Runner:
     attention = objective.attention
 
     def score(params: dict, inputs: jax.Array, lengths: jax.Array, reads: jax.Array, targets: jax.Array) -> head.Scores:
-      index = jnp.broadcast_to(jnp.arange(inputs.shape[1]), inputs.shape)
-      batch = {
-        'decoder_input_tokens': inputs,
-        'decoder_positions': index,
-        'decoder_segment_ids': (index < lengths[:, None]).astype(jnp.int32),
-      }
-      hidden = hidden_states(decoder, params, batch, attention)
+      hidden = hidden_states(decoder, params, one_segment(inputs, lengths), attention)
       return head.score(head.pick(hidden, reads), targets, params, decoder.config)
 
     self._score = jax.jit(score)
