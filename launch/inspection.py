@@ -7,8 +7,9 @@ import rich.text
 
 from .. import UserError
 from ..objectives.base import Objective
-from ..tasks import annotate, vocabularies
+from ..tasks import vocabularies
 from ..tasks.pipeline import Pipeline, Source
+from ..tasks.units import annotate
 from . import config, realised
 
 _READS = {

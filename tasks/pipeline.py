@@ -15,7 +15,8 @@ import tensorflow as tf
 from .. import UserError
 from ..objectives import preprocessor
 from ..objectives.base import MODEL_FEATURES, Objective, SpecialTokens
-from . import annotate, register, rows, vocabularies
+from . import register, rows, vocabularies
+from .units import annotate
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

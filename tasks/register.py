@@ -29,9 +29,10 @@ import tensorflow as tf
 import tqdm
 
 from .. import UserError
-from . import annotate, cache, corpora, rows, salience, vocabularies, words
-from .lexicon import Segmenter
-from .lexicon import build as build_lexicon
+from . import cache, corpora, rows, vocabularies
+from .units import annotate, salience, words
+from .units.lexicon import Segmenter
+from .units.lexicon import build as build_lexicon
 
 _VERSION = 3  # of what is made here; part of the fingerprint
 _BATCH = 256  # documents annotated at a time

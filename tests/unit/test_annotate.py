@@ -7,7 +7,8 @@ import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from unmask.tasks import annotate, lexicon, salience, vocabularies, words
+from unmask.tasks import vocabularies
+from unmask.tasks.units import annotate, lexicon, salience, words
 
 _settings = hypothesis.settings(max_examples=80, deadline=None, derandomize=True)
 _FUNCTION = frozenset({'the', 'in', 'by'})

@@ -9,7 +9,7 @@ import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from unmask.tasks import lexicon, words
+from unmask.tasks.units import lexicon, words
 
 _settings = hypothesis.settings(max_examples=40, deadline=None, derandomize=True)
 _ALL = 2.0  # a coverage no lexicon reaches: every frequent n-gram of positive PMI is taken

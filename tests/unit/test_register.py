@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import seqio
 import unmask
-from unmask.tasks import annotate, corpora, register, salience
-from unmask.tasks.lexicon import Lexicon, Segmenter
+from unmask.tasks import corpora, register
+from unmask.tasks.units import annotate, salience
+from unmask.tasks.units.lexicon import Lexicon, Segmenter
 
 _COUNT = 200
 _LABELS = ('New York', 'the way', 'by the way', 'Ada', 'April 1990', 'J. S. Bach', 'human', 'in', 'was', 'caf\u00e9')

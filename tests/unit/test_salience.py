@@ -5,7 +5,7 @@ import itertools
 import hypothesis
 import hypothesis.strategies as st
 import pytest
-from unmask.tasks import salience, words
+from unmask.tasks.units import salience, words
 
 _FUNCTION = frozenset({'the', 'in', 'then', 'we', 'on', 'by', 'he', 'after'})
 _TAGGER = salience.RuleTagger(salience.Gazetteer(_FUNCTION | {'human', 'rivers'}, _FUNCTION))

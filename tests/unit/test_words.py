@@ -6,7 +6,7 @@ import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from unmask.tasks import words
+from unmask.tasks.units import words
 
 _settings = hypothesis.settings(max_examples=200, deadline=None, derandomize=True)
 _TEXT = st.text(st.one_of(st.characters(), st.sampled_from("ab1_ '\u2019.\n-\t\u00e9")), max_size=40)

@@ -12,9 +12,9 @@ import dataclasses
 import numpy as np
 import seqio
 
+from ..vocabularies import Encoder
 from . import salience, words
 from .lexicon import Segmenter
-from .vocabularies import Encoder
 
 UNIT_FEATURES = ('word_ids', 'collocation_ids', 'salient_ids')
 FEATURES = ('targets', *UNIT_FEATURES)
