@@ -7,10 +7,12 @@ A document is a dictionary with 'id' (unique in the corpus), 'text', and what is
 import dataclasses
 import glob
 import hashlib
+import itertools
 import json
 import os
-from collections.abc import Iterator
-from typing import Protocol
+import typing
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 from .. import UserError
 
@@ -25,6 +27,27 @@ class Corpus(Protocol):
 
   def documents(self) -> Iterator[Document]:
     """All documents; raises UserError if there is nothing to read."""
+
+
+@typing.runtime_checkable
+class ShardedCorpus(Corpus, Protocol):
+  """A corpus that several machines can read at once."""
+
+  def shards(self) -> Sequence[Any]:
+    """Its parts, as small values that `read` understands."""
+
+  def read(self, shard: Any) -> Iterator[Document]:
+    """The documents of one part; those of all parts in order are `documents()`."""
+
+
+def shards(corpus: Corpus) -> Sequence[Any]:
+  """The parts of any corpus: one where it names none."""
+  return corpus.shards() if isinstance(corpus, ShardedCorpus) else [None]
+
+
+def read(corpus: Corpus, shard: Any) -> Iterator[Document]:
+  """The documents of one of `shards(corpus)`."""
+  return corpus.read(shard) if isinstance(corpus, ShardedCorpus) else corpus.documents()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,14 +83,22 @@ class LocalText:
 
   def documents(self) -> Iterator[Document]:
     found = False
-    for path, name in self._named_paths():
-      read = self._json_lines if path.endswith(('.jsonl', '.json')) else self._plain
-      for identity, text in read(path, name):
-        if text.strip():
-          found = True
-          yield {'id': identity, 'text': text, 'source': path}
+    for shard in self.shards():
+      for document in self.read(shard):
+        found = True
+        yield document
     if not found:
       raise UserError(f'The corpus is empty: no file of LocalText.pattern={self.pattern!r} holds any text.')
+
+  def shards(self) -> list[tuple[str, str]]:
+    return self._named_paths()
+
+  def read(self, shard: tuple[str, str]) -> Iterator[Document]:
+    path, name = shard
+    texts = self._json_lines if path.endswith(('.jsonl', '.json')) else self._plain
+    for identity, text in texts(path, name):
+      if text.strip():
+        yield {'id': identity, 'text': text, 'source': path}
 
   def _named_paths(self) -> list[tuple[str, str]]:
     """Paths with their names inside the folder they share: ids, and so the split, survive a move of the corpus."""
@@ -120,22 +151,83 @@ class TfdsText:
   data_dir: str | None = None
 
   def fingerprint(self) -> str:
-    return repr((self.name, self.split, self.text_field))
+    return repr((self.name, self.split, self.text_field, 'in order'))
 
   def documents(self) -> Iterator[Document]:
+    return self.read((self.split, 0))
+
+  def shards(self) -> list[tuple[str, int]]:
+    """Ranges of records, one for each file of the prepared dataset, with the number of the first."""
     import tensorflow_datasets as tfds
 
     try:
-      dataset = tfds.load(self.name, split=self.split, data_dir=self.data_dir, shuffle_files=False)
+      builder = tfds.builder(self.name, data_dir=self.data_dir)
+      lengths = builder.info.splits[self.split].shard_lengths if self.split in builder.info.splits else []
+    except Exception:  # `read` says what is wrong
+      lengths = []
+    if len(lengths) < 2:
+      return [(self.split, 0)]
+    ends = list(itertools.accumulate(lengths, initial=0))
+    return [(f'{self.split}[{begin}:{end}]', begin) for begin, end in itertools.pairwise(ends) if end > begin]
+
+  def read(self, shard: tuple[str, int]) -> Iterator[Document]:
+    import tensorflow_datasets as tfds
+
+    split, first = shard
+    one_by_one = tfds.ReadConfig(interleave_cycle_length=1)  # file by file: a record's number is its place
+    try:
+      dataset = tfds.load(self.name, split=split, data_dir=self.data_dir, shuffle_files=False, read_config=one_by_one)
     except Exception as error:  # TFDS raises many kinds: an unknown name, no network, a missing split
       reason = str(error).strip().split('\n')[0]
-      raise UserError(f'TFDS cannot give {self.name!r} split {self.split!r}: {reason}') from error
+      raise UserError(f'TFDS cannot give {self.name!r} split {split!r}: {reason}') from error
     if self.text_field not in dataset.element_spec:
       raise UserError(f'{self.name} has no feature {self.text_field!r}; it has {", ".join(dataset.element_spec)}.')
     if dataset.element_spec[self.text_field].dtype != 'string':
       raise UserError(f'The feature {self.text_field!r} of {self.name} is no text; set TfdsText.text_field.')
-    for number, record in enumerate(dataset.as_numpy_iterator()):
+    for number, record in enumerate(dataset.as_numpy_iterator(), first):
       yield {'id': f'{self.name}:{number}', 'text': decode(record[self.text_field], self.name), 'source': self.name}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SeqioText:
+  """The text of a seqio Task that somebody registered, as its source gives it, before any preprocessor.
+
+  Attributes:
+    task: the Task's name.
+    split: which of its splits to read; ours are made from it by document.
+    text_field: the feature that holds the text; None takes the first there is of 'text', 'targets' and 'inputs'.
+  """
+
+  task: str
+  split: str = 'train'
+  text_field: str | None = None
+
+  def fingerprint(self) -> str:
+    """The Task's name and, where its source knows it, how many examples there are; not what they say."""
+    return repr((self.task, self.split, self.text_field, self._source().num_input_examples(self.split)))
+
+  def _source(self) -> Any:
+    import seqio
+
+    if self.task not in seqio.TaskRegistry.names():
+      raise UserError(f'There is no seqio Task {self.task!r}; import the module that registers it in a gin file.')
+    source = seqio.TaskRegistry.get(self.task).source
+    if self.split not in source.splits:
+      raise UserError(f'The Task {self.task} has no split {self.split!r}; it has {", ".join(source.splits)}.')
+    return source
+
+  def documents(self) -> Iterator[Document]:
+    dataset = self._source().get_dataset(self.split, shuffle=False)
+    strings = [name for name, spec in dataset.element_spec.items() if getattr(spec, 'dtype', None) == 'string']
+    field = self.text_field or next((name for name in ('text', 'targets', 'inputs') if name in strings), None)
+    if field not in strings:
+      raise UserError(
+        f'The source of the Task {self.task} has no text {field or "feature"!r}; of its features '
+        f'{", ".join(dataset.element_spec)} set SeqioText.text_field to one that holds text.'
+      )
+    for number, record in enumerate(dataset.as_numpy_iterator()):
+      identity = f'{self.task}/{self.split}:{number}'
+      yield {'id': identity, 'text': decode(record[field], identity), 'source': self.task}
 
 
 def decode(data: bytes, name: str) -> str:

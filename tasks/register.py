@@ -3,7 +3,7 @@
     <data_dir>/<name>-<fingerprint>/
       vocabulary.model     SentencePiece (or none, for bytes)
       lexicon.tsv          collocations with their counts and PMI
-      gazetteer.json       words that are no names at the start of a sentence
+      gazetteer.json       words that are no names at the start of a sentence (for the rules; not with another tagger)
       LICENSES.json        how many documents under each licence, and their sources
       unigram.npy          int64 [vocabulary], how often training documents use each id
       summary.json         sizes and times
@@ -21,7 +21,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import seqio
@@ -30,9 +30,11 @@ import tqdm
 
 from .. import UserError
 from . import cache, corpora, rows, vocabularies
-from .units import annotate, salience, words
-from .units.lexicon import Segmenter
-from .units.lexicon import build as build_lexicon
+from .units import annotate, rule_tagger, salience, words
+from .units.collocations import build as build_lexicon
+from .units.counting import LocalEngine
+from .units.lexicon import Lexicon, Settings
+from .units.segmentation import Segmenter
 
 _VERSION = 3  # of what is made here; part of the fingerprint
 _BATCH = 256  # documents annotated at a time
@@ -49,8 +51,11 @@ class TextTask:
     data_dir: where what is made is kept.
     vocabulary_size: ids of the SentencePiece vocabulary; None takes bytes.
     validation_one_in: one document in this many is held out, chosen by a hash of its id.
-    min_count: n-grams seen this often or less are no collocations; 10 in the paper.
-    coverage: share of the words that collocations should cover; about half in the paper.
+    lexicon: which collocations to take of the training documents.
+    lexicon_file: a lexicon made before by `unmask lexicon build`, in place of one made here by `lexicon`.
+    lexicon_of_other_corpus: whether `lexicon_file` may have been counted on other documents than these.
+    tagger: finds salient spans; None takes the rules, with a gazetteer of this corpus.
+    salient_labels: which of the tagger's labels are masked; 'NAME' stands for 'PER', 'ORG', 'LOC' and 'MISC' as well.
   """
 
   name: str
@@ -58,14 +63,40 @@ class TextTask:
   data_dir: str
   vocabulary_size: int | None = 8192
   validation_one_in: int = 20
-  min_count: int = 10
-  coverage: float = 0.5
+  lexicon: Settings = Settings()
+  lexicon_file: str | None = None
+  lexicon_of_other_corpus: bool = False
+  tagger: salience.SpanTagger | None = None
+  salient_labels: Sequence[str] = salience.SALIENT
+
+  def __post_init__(self) -> None:
+    salience.check_labels(self.salient_labels, self.tagger.labels if self.tagger else rule_tagger.LABELS)
 
   def folder(self) -> str:
     """Where everything made from this corpus under these settings lies."""
-    settings = (_VERSION, self.vocabulary_size, self.validation_one_in, self.min_count, self.coverage)
-    digest = hashlib.sha1(repr((settings, self.corpus.fingerprint())).encode()).hexdigest()[:10]
+    settings = (
+      _VERSION,
+      self.vocabulary_size,
+      self.validation_one_in,
+      self.lexicon.described(),
+      _sha1(self.lexicon_file),
+      self.lexicon_of_other_corpus,
+    )
+    tagger = f'rules {rule_tagger.VERSION}' if self.tagger is None else self.tagger.fingerprint()
+    identity = (settings, tagger, sorted(self.salient_labels), self.corpus.fingerprint())
+    digest = hashlib.sha1(repr(identity).encode()).hexdigest()[:10]
     return os.path.join(os.path.expanduser(self.data_dir), f'{self.name}-{digest}')
+
+  def training_fingerprint(self) -> str:
+    """A name of the training documents that changes when they do; a lexicon keeps it."""
+    digest = hashlib.sha1(repr((self.corpus.fingerprint(), self.validation_one_in)).encode()).hexdigest()[:16]
+    return f'{type(self.corpus).__name__} {digest}'
+
+  def training_texts(self) -> Iterator[str]:
+    """The documents that are not held out."""
+    for document in self.corpus.documents():
+      if not corpora.is_validation(document['id'], self.validation_one_in):
+        yield document['text']
 
   def prepare(self, say: Callable[[str], None] = print) -> str:
     """Makes what is missing and registers the task; returns the folder. `say` gets a line for each stage."""
@@ -142,17 +173,18 @@ class _Builder:
     self._began = time.monotonic()
 
   def run(self) -> dict:
+    given = self._given_lexicon()
     documents = self._read()
     vocabulary = self._vocabulary(documents)
     training = [words.split(d['text']) for d in self._bar(documents, 'words') if not self._held_out(d)]
-    lexicon = build_lexicon(training, self._task.min_count, self._task.coverage)
+    lexicon = given or self._lexicon(documents)
     lexicon.save(self._path('lexicon.tsv'))
-    self._stage(f'lexicon: {len(lexicon.entries):,} collocations cover {lexicon.coverage:.1%} of the words')
-    gazetteer = salience.Gazetteer.build(training)
-    gazetteer.save(self._path('gazetteer.json'))
-    self._stage(f'gazetteer: {len(gazetteer.common):,} common words')
-    annotator = annotate.Annotator(vocabulary, Segmenter(lexicon), salience.RuleTagger(gazetteer))
+    source = f' of {lexicon.corpus}' if given else ''
+    self._stage(f'lexicon: {len(lexicon.entries):,} collocations cover {lexicon.coverage:.1%} of the words{source}')
+    tagger = salience.LabelFilter(self._task.tagger or self._rules(training), self._task.salient_labels)
+    annotator = annotate.Annotator(vocabulary, Segmenter(lexicon), tagger)
     stats = self._cache(documents, annotator)
+    self._stage(tagger.report())
     licenses = collections.Counter(d.get('license', 'not stated') for d in documents)
     self._save_json('LICENSES.json', {'documents': licenses, 'sources': [self._credit(d) for d in documents]})
     num_words = sum(sum(document.is_word()) for document in training)
@@ -164,8 +196,29 @@ class _Builder:
       'lexicon_entries': len(lexicon.entries),
       'lexicon_coverage': lexicon.coverage,
       'splits': stats,
+      'salient': tagger.counts(),
       'seconds': time.monotonic() - self._began,
     }
+
+  def _given_lexicon(self) -> Lexicon | None:
+    path = self._task.lexicon_file
+    if path is None:
+      return None
+    lexicon = Lexicon.load(os.path.expanduser(path))
+    if not self._task.lexicon_of_other_corpus:
+      lexicon.require(self._task.training_fingerprint(), path)
+    return lexicon
+
+  def _lexicon(self, documents: list[corpora.Document]) -> Lexicon:
+    texts = (document['text'] for document in documents if not self._held_out(document))
+    with LocalEngine(texts, scratch_dir=self._folder) as engine:
+      return build_lexicon(engine, self._task.lexicon, self._task.training_fingerprint())
+
+  def _rules(self, training: list[words.Words]) -> salience.SpanTagger:
+    gazetteer = salience.Gazetteer.build(training)
+    gazetteer.save(self._path('gazetteer.json'))
+    self._stage(f'gazetteer: {len(gazetteer.common):,} common words')
+    return rule_tagger.RuleTagger(gazetteer)
 
   def _read(self) -> list[corpora.Document]:
     documents = list(self._bar(self._task.corpus.documents(), 'read'))
@@ -232,6 +285,17 @@ class _Builder:
 
   def _stage(self, line: str) -> None:
     self._say(f'[{time.monotonic() - self._began:5.1f} s] {line}')
+
+
+def _sha1(path: str | None) -> str | None:
+  """Of a lexicon file's content; UserError if there is none."""
+  if path is None:
+    return None
+  try:
+    with open(os.path.expanduser(path), 'rb') as file:
+      return hashlib.file_digest(file, 'sha1').hexdigest()
+  except OSError as error:
+    raise UserError(f'Cannot read the lexicon {path}: {error.strerror}; mend TextTask.lexicon_file.') from error
 
 
 def load_vocabulary(folder: str) -> seqio.Vocabulary:

@@ -1,36 +1,88 @@
-"""The collocation lexicon of PMI-masking (arXiv 2010.01825), counted in memory.
+"""The collocation lexicon of PMI-masking (arXiv 2010.01825): what is asked for, and the file that holds it.
 
-For word n-grams, n = 2..5, seen more than `min_count` times,
+A lexicon file is UTF-8 text:
 
-    PMI_n(w1..wn) = min over segmentations s of  log [ p(w1..wn) / prod_{part in s} p(part) ]          (equation 3)
+    unmask lexicon 1                           what it is, and the version of this format
+    {"corpus": ..., "sha256": ..., ...}        one JSON object, the fields of `Lexicon` but its entries
+    new york<TAB>1034<TAB>6.104212             words, occurrences, score; best first within each length
 
-with p(n-gram) = count / number of n-grams of that length in the corpus, and s any division into two or more contiguous
-parts. N-grams are ranked per length and taken 50 / 25 / 12.5 / 12.5 % for n = 2, 3, 4, 5, as many as are needed until
-`coverage` of the corpus's words lie in one of them (the paper's 800,000 entries cover about half of its corpus).
+It is written whole or not at all. `sha256` is that of the rest of the object and all lines after it, so that a file
+that was cut or edited is known.
 """
 
 import dataclasses
-import itertools
-import random
-from collections.abc import Iterable, Sequence
+import hashlib
+import json
+import os
+import sys
+import tempfile
+from typing import NamedTuple
 
-import numpy as np
+from ... import UserError
 
-from . import words
-
-SHARES = {2: 0.5, 3: 0.25, 4: 0.125, 5: 0.125}  # section 3 of the paper
-_LONGEST = max(SHARES)
+SHARES = {2: 0.5, 3: 0.25, 4: 0.125, 5: 0.125}  # of the entries, by length; section 3 of the paper
+LENGTHS = tuple(SHARES)
+LONGEST = max(LENGTHS)
+MEASURES = ('pmi', 'pmi_squared', 'naive_pmi', 'frequency')
+WORDS_VERSION = 1  # of words.split and words.normalise; raise it when they change what a word is
+_FORMAT = 1
+_MAGIC = 'unmask lexicon '
 
 Ngram = tuple[str, ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class Entry:
-  """An n-gram with its number of occurrences and its PMI_n in nats."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+  """Which n-grams a lexicon takes. With p(n-gram) = count / number of n-grams of its length in the corpus,
+
+      pmi          min over segmentations of log [ p(w1..wn)   / prod p(part) ]     (equation 3 of the paper)
+      pmi_squared  min over segmentations of log [ p(w1..wn)^2 / prod p(part) ]     (the lists released with it)
+      naive_pmi    log [ p(w1..wn) / prod p(wi) ]                                   (a baseline of the paper)
+      frequency    count                                                            (a baseline of the paper)
+
+  where a segmentation is any division into two or more contiguous parts.
+
+  Attributes:
+    measure: one of the above. 'pmi' takes positive scores only: what its parts predict is no collocation, however
+      short the list of its length is.
+    min_count: n-grams seen this often or less are left out; 10 in the paper.
+    size: entries to take, fewer where the corpus has fewer; 800,000 in the paper. None lets `coverage` decide.
+    coverage: without a size, the lexicon is the smallest that covers this share of the corpus's words; the paper's
+      covers about half of its corpus.
+    shares: of the size, for n = 2, 3, 4, 5.
+  """
+
+  measure: str = 'pmi'
+  min_count: int = 10
+  size: int | None = None
+  coverage: float = 0.5
+  shares: tuple[float, ...] = tuple(SHARES.values())
+
+  def __post_init__(self):
+    if self.measure not in MEASURES:
+      raise UserError(f'lexicon.Settings.measure is {self.measure!r}; it is one of {", ".join(MEASURES)}.')
+    if self.min_count < 0:
+      raise UserError(f'lexicon.Settings.min_count is {self.min_count}; it is 0 or more.')
+    if self.size is not None and self.size < 0:
+      raise UserError(f'lexicon.Settings.size is {self.size}; it is 0 or more, or None to choose by coverage.')
+    if not 0 <= self.coverage <= 1:
+      raise UserError(f'lexicon.Settings.coverage is {self.coverage}; it is a share of the words, 0 to 1.')
+    if len(self.shares) != len(LENGTHS) or min(self.shares) <= 0 or sum(self.shares) > 1 + 1e-9:
+      raise UserError(f'lexicon.Settings.shares is {self.shares}; it is four shares above 0, for 2 to 5 words.')
+
+  def described(self) -> dict:
+    """What matters of the settings, as JSON holds it: a size makes the coverage one finds, not one asks for."""
+    kept = dataclasses.asdict(self) | {'shares': list(self.shares)}
+    del kept['size' if self.size is None else 'coverage']
+    return kept
+
+
+class Entry(NamedTuple):
+  """An n-gram with its number of occurrences and its score, in nats but for 'frequency'."""
 
   ngram: Ngram
   count: int
-  pmi: float
+  score: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,211 +90,109 @@ class Lexicon:
   """Collocations, best first within each length.
 
   Attributes:
-    entries: all of them.
+    entries: all of them, by length.
     coverage: share of the corpus's words that lie in an occurrence of an entry.
+    corpus: fingerprint of the documents that were counted.
+    settings: `Settings.described`.
+    size: the entries asked for, or that the coverage needed; by length, the shares of this.
+    totals: n-grams in the corpus, n = 1..5, frequent or not; the first is its number of words.
+    frequent: n-grams above `min_count`, n = 1..5.
+    words_version: of the rules by which words were split.
   """
 
   entries: tuple[Entry, ...]
   coverage: float
+  corpus: str = ''
+  settings: dict = dataclasses.field(default_factory=dict)
+  size: int = 0
+  totals: tuple[int, ...] = (0,) * LONGEST
+  frequent: tuple[int, ...] = (0,) * LONGEST
+  words_version: int = WORDS_VERSION
+
+  def of_length(self, n: int) -> list[Entry]:
+    """The entries of n words, best first."""
+    return [entry for entry in self.entries if len(entry.ngram) == n]
+
+  def require(self, corpus: str, path: str) -> None:
+    """Raises UserError naming both if the lexicon in `path` was not counted on `corpus`."""
+    if self.corpus != corpus:
+      raise UserError(
+        f'The lexicon {path} was counted on the corpus {self.corpus!r}, not on this one, {corpus!r}; build it again '
+        'with `unmask lexicon build`, or say lexicon_of_other_corpus=True if that is meant.'
+      )
 
   def save(self, path: str) -> None:
-    """Writes a tab-separated file: words, occurrences, PMI; the first line holds the coverage."""
-    with open(path, 'w', encoding='utf-8') as file:
-      file.write(f'# words\toccurrences\tpmi\tcoverage={self.coverage:.6f}\n')
-      for entry in self.entries:
-        file.write(f'{" ".join(entry.ngram)}\t{entry.count}\t{entry.pmi:.4f}\n')
+    """Writes the file, whole or not at all; UserError where it cannot be written."""
+    lines = [f'{" ".join(entry.ngram)}\t{entry.count}\t{entry.score:.6f}\n' for entry in self.entries]
+    body = ''.join(lines).encode()
+    header = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != 'entries'}
+    header['entries'] = len(lines)
+    header['sha256'] = _digest(header, body)
+    head = f'{_MAGIC}{_FORMAT}\n{json.dumps(header, sort_keys=True)}\n'.encode()
+    folder = os.path.dirname(os.path.abspath(path))
+    scratch = None
+    try:
+      os.makedirs(folder, exist_ok=True)
+      with tempfile.NamedTemporaryFile(dir=folder, prefix=f'.{os.path.basename(path)}-', delete=False) as file:
+        scratch = file.name
+        file.write(head + body)
+      umask = os.umask(0)
+      os.umask(umask)
+      os.chmod(scratch, 0o666 & ~umask)  # readable as the user's other files are
+      os.replace(scratch, path)
+    except OSError as error:
+      if scratch is not None and os.path.exists(scratch):
+        os.remove(scratch)
+      raise UserError(f'Cannot write the lexicon {path}: {error.strerror}.') from error
 
   @classmethod
   def load(cls, path: str) -> 'Lexicon':
-    """Reads what `save` wrote."""
-    with open(path, encoding='utf-8') as file:
-      coverage = float(file.readline().rsplit('coverage=', 1)[1])
-      rows = (line.rstrip('\n').split('\t') for line in file)
-      return cls(tuple(Entry(tuple(ngram.split(' ')), int(count), float(pmi)) for ngram, count, pmi in rows), coverage)
+    """Reads what `save` wrote.
 
-
-def build(documents: Iterable[words.Words], min_count: int = 10, coverage: float = 0.5) -> Lexicon:
-  """Counts, scores and chooses the collocations of a corpus.
-
-  Args:
-    documents: the words of each document.
-    min_count: n-grams seen this often or less are left out; 10 in the paper.
-    coverage: share of words to cover, as far as the corpus has n-grams.
-  """
-  names, stream = _number(documents)
-  levels = _count(stream, len(names), min_count)
-  scores = {n: _pmi(levels, n) for n in SHARES}
-  # An n-gram that its parts predict (PMI <= 0) is no collocation, however short the list of its length is.
-  ranked = {n: np.argsort(-s, kind='stable')[: np.count_nonzero(s > 0)] for n, s in scores.items()}
-  size = _size_for(coverage, levels, ranked, stream)
-  entries = []
-  for n, share in SHARES.items():
-    level = levels[n]
-    for index in ranked[n][: int(size * share)]:
-      at = level.first[index]
-      entries.append(
-        Entry(tuple(names[i] for i in stream[at : at + n]), int(level.counts[index]), float(scores[n][index]))
-      )
-  return Lexicon(tuple(entries), _coverage(size, levels, ranked, stream))
-
-
-def _number(documents: Iterable[words.Words]) -> tuple[list[str], np.ndarray]:
-  """Word names, and the corpus as one array of word numbers with -1 at marks, line ends and document ends."""
-  numbers: dict[str, int] = {}
-  parts = []
-  for document in documents:
-    row = [
-      numbers.setdefault(words.normalise(text), len(numbers)) if is_word else -1
-      for text, is_word in zip(document.texts, document.is_word(), strict=True)
-    ]
-    parts.append(np.array([*row, -1], np.int64))
-  return list(numbers), np.concatenate(parts) if parts else np.zeros(0, np.int64)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Level:
-  """The frequent n-grams of one length.
-
-  Attributes:
-    at: int64 [stream], the number of the frequent n-gram that starts at each place, -1 where none does.
-    counts, first: occurrences of each, and where it first occurs.
-    total: n-grams of this length in the corpus, frequent or not.
-  """
-
-  at: np.ndarray
-  counts: np.ndarray
-  first: np.ndarray
-  total: int
-
-  def log_prob(self) -> np.ndarray:
-    return np.log(self.counts / max(1, self.total))
-
-
-def _count(stream: np.ndarray, num_words: int, min_count: int) -> dict[int, _Level]:
-  """Frequent n-grams for n = 1..5. Both (n-1)-grams inside a frequent n-gram are frequent, so only such places are
-  counted.
-  """
-  levels = {}
-  at, whole = stream, stream >= 0
-  candidates = whole
-  for n in range(1, _LONGEST + 1):
-    if n > 1:
-      tail = np.concatenate([stream[n - 1 :], np.full(n - 1, -1)])[: len(stream)]
-      shifted = np.concatenate([at[1:], [-1]])
-      whole = whole & (tail >= 0)
-      candidates = (at >= 0) & (shifted >= 0)
-      keys = at * num_words + tail
-    else:
-      keys = stream
-    places = np.flatnonzero(candidates)
-    _, first, inverse, counts = np.unique(keys[places], return_index=True, return_inverse=True, return_counts=True)
-    # Words are all kept: a word is part of a segmentation however rare the entries that hold it are.
-    frequent = counts > (min_count if n > 1 else 0)
-    renumber = np.where(frequent, np.cumsum(frequent) - 1, -1)
-    at = np.full(len(stream), -1, np.int64)
-    at[places] = renumber[inverse]
-    levels[n] = _Level(at, counts[frequent], places[first[frequent]], int(whole.sum()))
-  return levels
-
-
-def _pmi(levels: dict[int, _Level], n: int) -> np.ndarray:
-  """PMI_n of every frequent n-gram, by dynamic programming over the best segmentation of each prefix."""
-  log_prob = {m: levels[m].log_prob() for m in range(1, n + 1)}
-  first = levels[n].first
-
-  def part(start: int, end: int) -> np.ndarray:
-    m = end - start
-    return log_prob[m][levels[m].at[first + start]]
-
-  best = [np.zeros(len(first))]
-  for end in range(1, n + 1):
-    starts = range(1, end) if end == n else range(end)  # the whole n-gram is no segmentation of itself
-    best.append(np.max([best[start] + part(start, end) for start in starts], axis=0) if len(first) else np.zeros(0))
-  return log_prob[n] - best[n]
-
-
-def _coverage(size: int, levels: dict[int, _Level], ranked: dict[int, np.ndarray], stream: np.ndarray) -> float:
-  """Share of words inside an occurrence of one of the entries of a lexicon of `size`."""
-  edges = np.zeros(len(stream) + _LONGEST + 1, np.int64)
-  for n, share in SHARES.items():
-    chosen = np.zeros(len(levels[n].counts) + 1, bool)  # the last one stands for "no frequent n-gram here"
-    chosen[ranked[n][: int(size * share)]] = True
-    places = np.flatnonzero(chosen[levels[n].at])
-    np.add.at(edges, places, 1)
-    np.add.at(edges, places + n, -1)
-  covered = np.cumsum(edges)[: len(stream)] > 0
-  return float(covered.sum() / max(1, (stream >= 0).sum()))
-
-
-def _size_for(coverage: float, levels: dict[int, _Level], ranked: dict[int, np.ndarray], stream: np.ndarray) -> int:
-  """The smallest lexicon that covers the share, or the largest there is."""
-  low, high = 0, int(max(len(ranked[n]) / share for n, share in SHARES.items())) + 1
-  while low < high:
-    middle = (low + high) // 2
-    if _coverage(middle, levels, ranked, stream) >= coverage:
-      high = middle
-    else:
-      low = middle + 1
-  return low
-
-
-class Segmenter:
-  """Cuts a text into collocations and single words (section 3.2 of the paper)."""
-
-  def __init__(self, lexicon: Lexicon):
-    self._entries = {entry.ngram for entry in lexicon.entries}
-    self._heads = {ngram[:2] for ngram in self._entries}
-
-  def units(self, document: words.Words, seed: str) -> np.ndarray:
-    """The unit of every word, mark and line end: int64 [words], one more than the index of the unit's first word.
-
-    An entry inside a longer one gives way to it; of entries that overlap in part a random one is taken and the
-    others' left over words stand alone.
-
-    Args:
-      document: words and marks.
-      seed: decides between overlapping entries.
+    Raises:
+      UserError: there is no such file, or it is none of ours, of another version, cut short or otherwise damaged.
     """
-    texts = [words.normalise(text) for text in document.texts]
-    units = np.arange(1, len(texts) + 1)
-    for start, end in choose(self.matches(texts), seed):
-      units[start:end] = start + 1
-    return units
-
-  def matches(self, texts: Sequence[str]) -> list[tuple[int, int]]:
-    """All occurrences of entries, half-open ranges of words, by start and then end."""
-    found = []
-    for i, head in enumerate(itertools.pairwise(texts)):
-      if head in self._heads:
-        found += [(i, i + n) for n in SHARES if tuple(texts[i : i + n]) in self._entries and i + n <= len(texts)]
-    return found
-
-
-def choose(matches: Sequence[tuple[int, int]], seed: str) -> list[tuple[int, int]]:
-  """Disjoint ranges: contained ones give way to longer ones, then overlaps are broken at random."""
-  longest: list[tuple[int, int]] = []
-  for start, end in sorted(matches, key=lambda span: (span[0], -span[1])):
-    if not longest or end > longest[-1][1]:
-      longest.append((start, end))
-  chosen: list[tuple[int, int]] = []
-  for cluster in _clusters(longest):
-    if len(cluster) > 1:
-      random.Random(f'{seed}:{cluster[0][0]}').shuffle(cluster)
-    taken: list[tuple[int, int]] = []
-    for start, end in cluster:
-      if all(end <= other_start or other_end <= start for other_start, other_end in taken):
-        taken.append((start, end))
-    chosen += sorted(taken)
-  return chosen
+    try:
+      with open(path, 'rb') as file:
+        first, second, body = file.readline(200), file.readline(), file.read()
+    except OSError as error:
+      raise UserError(f'Cannot read the lexicon {path}: {error.strerror}.') from error
+    if not first.startswith(_MAGIC.encode()):
+      raise UserError(f'{path} is no lexicon file; make one with `unmask lexicon build`.')
+    if first.rstrip(b'\n') != f'{_MAGIC}{_FORMAT}'.encode():
+      found = first[len(_MAGIC) :].decode('utf-8', 'replace').strip()
+      raise UserError(f'The lexicon {path} has format {found}, this program reads {_FORMAT}; build it again.')
+    try:
+      header = json.loads(second)
+      held = body.count(b'\n')
+      if held != header['entries']:
+        raise ValueError(f'it should hold {header["entries"]} entries and holds {held}')
+      if header.pop('sha256') != _digest(header, body):
+        raise ValueError('it is not what was written')
+      lexicon = cls(_entries(body), **_typed(header))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+      raise UserError(f'The lexicon {path} is damaged ({error}); build it again.') from error
+    if lexicon.words_version != WORDS_VERSION:
+      raise UserError(
+        f'The lexicon {path} was counted with version {lexicon.words_version} of the rules that split words, this '
+        f'program has version {WORDS_VERSION}; build it again.'
+      )
+    return lexicon
 
 
-def _clusters(spans: Sequence[tuple[int, int]]) -> Iterable[list[tuple[int, int]]]:
-  """Groups of ranges that hang together by overlaps; `spans` sorted by start and, with it, by end."""
-  cluster: list[tuple[int, int]] = []
-  for span in spans:
-    if cluster and span[0] >= cluster[-1][1]:
-      yield cluster
-      cluster = []
-    cluster.append(span)
-  if cluster:
-    yield cluster
+def _digest(header: dict, body: bytes) -> str:
+  return hashlib.sha256(json.dumps(header, sort_keys=True).encode() + body).hexdigest()
+
+
+def _entries(body: bytes) -> tuple[Entry, ...]:
+  entries = []
+  for line in body.decode().split('\n')[:-1]:
+    ngram, count, score = line.split('\t')
+    entries.append(Entry(tuple(map(sys.intern, ngram.split(' '))), int(count), float(score)))
+  return tuple(entries)
+
+
+def _typed(header: dict) -> dict:
+  """The header's fields as `Lexicon` takes them."""
+  fields = {name: value for name, value in header.items() if name != 'entries'}
+  return fields | {'totals': tuple(header['totals']), 'frequent': tuple(header['frequent'])}

@@ -1,25 +1,25 @@
-"""Salient spans: names and dates, by rules that need nothing but the text.
+"""Salient spans: what a tagger finds in a text, which of it is masked, and what the rules must know of the corpus.
 
-REALM (arXiv 2002.08909, section 3.4) and T5+SSM take named entities from a tagger trained on CoNLL-2003 and dates
-from a regular expression. Ours is a heuristic in their place: runs of capitalised words, and dates. At the start of a
-sentence, where every word is capitalised, a lone word counts only if the corpus mostly writes it with a capital
-elsewhere; that knowledge, the gazetteer, is built from the corpus. Spans never cross a sentence end.
+REALM (arXiv 2002.08909, section 3.4) masks named entities and dates: `LabelFilter` keeps 'NAME' and 'DATE' by default.
+`rule_tagger` finds them with nothing but the text, `spacy_tagger` with any spaCy pipeline.
 """
 
 import collections
 import dataclasses
 import json
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
-import numpy as np
-
+from ... import UserError
 from . import words
+
+NAMES = ('PER', 'ORG', 'LOC', 'MISC')  # CoNLL-2003's four types, for all of which 'NAME' stands where labels are chosen
+SALIENT = ('NAME', 'DATE')  # REALM's choice
+SENTENCE_EDGES = frozenset({'.', '!', '?', ':', ';', '\n', '"', '\u201c', '\u201d', '\u2022', '(', '*'})
 
 
 class Span(NamedTuple):
-  """A half-open character range with its label, 'NAME' or 'DATE'."""
+  """A half-open character range with its label: 'NAME' or one of `NAMES`, 'DATE', 'NUMBER', 'MONEY'."""
 
   start: int
   end: int
@@ -27,23 +27,72 @@ class Span(NamedTuple):
 
 
 class SpanTagger(Protocol):
-  """Finds the salient spans of a text: disjoint, in order, each inside one sentence."""
+  """Finds the spans of a text."""
 
-  def tag(self, text: str, document: words.Words) -> list[Span]:
-    """The spans of `text`, whose words are `document`."""
+  @property
+  def labels(self) -> tuple[str, ...]:
+    """Every label that `tag` may give."""
+
+  def fingerprint(self) -> str:
+    """A string that changes when the spans of some text would; UserError if what the tagger needs is not there."""
+
+  def tag(self, texts: Sequence[str]) -> list[list[Span]]:
+    """The spans of each text: disjoint, in order, none empty, each inside one sentence and one line."""
 
 
-_MONTH = 'January|February|March|April|May|June|July|August|September|October|November|December'
-_YEAR = r'(?:1\d{3}|20\d{2})'
-_DATE = re.compile(
-  rf'\b(?:(?:\d{{1,2}}(?:st|nd|rd|th)?[^\S\n]+(?:of[^\S\n]+)?)?(?:{_MONTH})(?:[^\S\n]+\d{{1,2}}(?:st|nd|rd|th)?)?(?:,?[^\S\n]+{_YEAR})?'
-  rf'|\d{{1,4}}[^\S\n]?(?:BCE?|AD|CE)\b|{_YEAR}s?(?:[^\S\n]?[-\u2013][^\S\n]?{_YEAR}s?)?'
-  r'|(?:\d{1,2}(?:st|nd|rd|th))[^\S\n]+(?:century|centuries|millennium))(?!\w|[.,]\d)',
-)
-_MODAL_MAY = re.compile(r'May(?!\s+\d)')  # "May" without a number is the month too rarely to tag it
-_CONNECTORS = {'of', 'de', 'la', 'le', 'van', 'von', 'der', 'den', 'du', 'del', 'di', 'da', 'al', 'bin', 'ibn', 'y'}
-_NEVER = {'i', "i'm", "i've", "i'll", "i'd", 'mr', 'mrs', 'ms', 'dr', 'sir', 'bce', 'bc', 'ad', 'ce'}
-_SENTENCE_END = {'.', '!', '?', ':', ';', '\n', '"', '\u201c', '\u201d', '\u2022', '(', '*'}
+class LabelFilter:
+  """A tagger's spans of the chosen labels, counted as they pass.
+
+  Attributes:
+    documents: texts seen.
+    salient_documents: texts that held a span.
+    spans: how many spans of each label; 'NAME' counts all of `NAMES`.
+  """
+
+  def __init__(self, tagger: SpanTagger, labels: Sequence[str] = SALIENT):
+    """UserError for a label that the tagger does not give."""
+    check_labels(labels, tagger.labels)
+    kept = {one for label in labels for one in (('NAME', *NAMES) if label == 'NAME' else (label,))}
+    self.labels = tuple(label for label in tagger.labels if label in kept)
+    self.documents = self.salient_documents = 0
+    self.spans = collections.Counter[str](dict.fromkeys(labels, 0))
+    self._tagger, self._counted_as = tagger, {one: one if one in labels else 'NAME' for one in kept}
+
+  def fingerprint(self) -> str:
+    return f'{self._tagger.fingerprint()} {sorted(self.labels)}'
+
+  def tag(self, texts: Sequence[str]) -> list[list[Span]]:
+    found = [[span for span in spans if span.label in self._counted_as] for spans in self._tagger.tag(texts)]
+    self.documents += len(found)
+    self.salient_documents += sum(map(bool, found))
+    self.spans.update(self._counted_as[span.label] for spans in found for span in spans)
+    return found
+
+  def counts(self) -> dict[str, int | dict[str, int]]:
+    """What was counted so far: 'documents', 'salient_documents' and 'spans' by label."""
+    return {
+      'documents': self.documents,
+      'salient_documents': self.salient_documents,
+      'spans': dict(self.spans),
+    }
+
+  def report(self) -> str:
+    """The counts as a line."""
+    if not self.salient_documents:
+      return f'no salient span in any of {self.documents:,} documents: salient-span masking has nothing to mask here'
+    spans = ', '.join(f'{count:,} {label}' for label, count in self.spans.items())
+    return f'salient spans: {spans}, in {self.salient_documents:,} of {self.documents:,} documents'
+
+
+def check_labels(labels: Sequence[str], known: Sequence[str]) -> None:
+  """UserError unless every label is one that a tagger of `known` labels gives, or 'NAME'."""
+  if isinstance(labels, str) or not labels:
+    raise UserError(f"TextTask.salient_labels is {labels!r}; it is a list of labels such as ['NAME', 'DATE'].")
+  if unknown := sorted(set(labels) - {*known, 'NAME'}):
+    raise UserError(
+      f'TextTask.salient_labels names {", ".join(map(repr, unknown))}, which the tagger does not find; choose among '
+      f'{", ".join(dict.fromkeys(["NAME", *known]))}.'
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +118,7 @@ class Gazetteer:
         if text[0].isalpha():
           if text[0].islower():
             lower[text.lower()] += 1
-          elif previous not in _SENTENCE_END:
+          elif previous not in SENTENCE_EDGES:
             upper[text.lower()] += 1
         previous = text
     return cls(
@@ -88,60 +137,3 @@ class Gazetteer:
     with open(path, encoding='utf-8') as file:
       lists = json.load(file)
     return cls(frozenset(lists['common']), frozenset(lists['function']))
-
-
-@dataclasses.dataclass(frozen=True)
-class RuleTagger:
-  """Dates by expression, names by capitals and the gazetteer."""
-
-  gazetteer: Gazetteer
-
-  def tag(self, text: str, document: words.Words) -> list[Span]:
-    dates = [
-      Span(match.start(), match.end(), 'DATE')
-      for match in _DATE.finditer(text)
-      if not _MODAL_MAY.fullmatch(match.group())
-    ]
-    taken = words.owner_of_characters(
-      np.array([span.start for span in dates], np.int64), np.array([span.end for span in dates], np.int64), len(text)
-    )
-    names = [span for span in self._names(text, document) if (taken[span.start : span.end] < 0).all()]
-    return sorted(dates + names)
-
-  def _names(self, text: str, document: words.Words) -> Iterable[Span]:
-    texts, begins, ends = document.texts, document.begins.tolist(), document.ends.tolist()
-    i, count = 0, len(texts)
-    while i < count:
-      if not texts[i][0].isupper() or words.normalise(texts[i]) in _NEVER:
-        i += 1
-        continue
-      last = i
-      while (following := self._continues(text, texts, begins, ends, last)) is not None:
-        last = following
-      at_start = i == 0 or texts[i - 1] in _SENTENCE_END
-      if at_start and last > i and texts[i].lower() in self.gazetteer.function:
-        i += 1 if texts[i + 1][0].isupper() else 2  # "In April": the name begins one word later
-        at_start = False
-      if not (at_start and last == i and texts[i].lower() in self.gazetteer.common) and (last > i or len(texts[i]) > 1):
-        yield Span(begins[i], ends[last] - 2 * texts[last].endswith(("'s", '\u2019s')), 'NAME')
-      i = last + 1
-
-  def _continues(self, text: str, texts: list[str], begins: list[int], ends: list[int], i: int) -> int | None:
-    """The next word of the name that word i belongs to, or None: over spaces, hyphens, initials' dots, connectors."""
-    if i + 1 >= len(texts):
-      return None
-    gap = text[ends[i] : begins[i + 1]]
-    following = texts[i + 1]
-    if gap == ' ' and following[0].isupper() and words.normalise(following) not in _NEVER:
-      return i + 1
-    if i + 2 < len(texts):
-      adjoining = gap == '' and text[ends[i + 1] : begins[i + 2]] in ('', ' ')
-      after = texts[i + 2]
-      initial = following == '.' and adjoining and len(texts[i]) == 1
-      if initial and after[0].isupper() and after.lower() not in self.gazetteer.function:
-        return i + 2
-      if following == '-' and gap == '' and ends[i + 1] == begins[i + 2] and after[0].isupper():
-        return i + 2
-      if following in _CONNECTORS and gap == ' ' and after[0].isupper() and text[ends[i + 1] : begins[i + 2]] == ' ':
-        return i + 2
-    return None

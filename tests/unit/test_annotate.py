@@ -8,13 +8,15 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 from unmask.tasks import vocabularies
-from unmask.tasks.units import annotate, lexicon, salience, words
+from unmask.tasks.units import annotate, lexicon, rule_tagger, salience, segmentation, words
 
 _settings = hypothesis.settings(max_examples=80, deadline=None, derandomize=True)
 _FUNCTION = frozenset({'the', 'in', 'by'})
 _ENTRIES = ('the way', 'by the way', 'new york', 'york city hall')
-_SEGMENTER = lexicon.Segmenter(lexicon.Lexicon(tuple(lexicon.Entry(tuple(e.split()), 20, 1.0) for e in _ENTRIES), 0.5))
-_TAGGER = salience.RuleTagger(salience.Gazetteer(_FUNCTION, _FUNCTION))
+_SEGMENTER = segmentation.Segmenter(
+  lexicon.Lexicon(tuple(lexicon.Entry(tuple(e.split()), 20, 1.0) for e in _ENTRIES), 0.5)
+)
+_TAGGER = rule_tagger.RuleTagger(salience.Gazetteer(_FUNCTION, _FUNCTION))
 _ASCII = [
   *(
     'by the way',
@@ -72,16 +74,21 @@ def _ranges(annotator, text):
 def _expected(annotator, identity, text):
   ids, ranges = _ranges(annotator, text)
   document = words.split(text)
-  units = _SEGMENTER.units(document, identity)
-  spans = _TAGGER.tag(text, document)
+  entries = _SEGMENTER.entries(document)
+  units = segmentation.units(entries, len(document.texts), identity)
+  (spans,) = _TAGGER.tag([text])
   rows = []
   for begin, end in ranges:
     at = min(begin, len(text) - 1)  # a space at the end has no character behind it
     places = enumerate(zip(document.begins, document.ends, strict=True))
     word = next((i for i, (b, e) in places if b <= at < e), None)
     salient = next((i for i, s in enumerate(spans) if s.start <= at < s.end and end <= s.end), -1)
-    rows.append((0, 0, salient + 1) if word is None else (word + 1, units[word], salient + 1))
-  return ids.tolist(), [(0, 0, 0), *rows, (0, 0, 0)]
+    rows.append([0, 0, 0, salient + 1] if word is None else [word + 1, 0, units[word], salient + 1])
+  for first, past in entries:
+    tokens = [i for i, row in enumerate(rows) if first < row[0] <= past]
+    if tokens and rows[tokens[0]][0] == first + 1:
+      rows[tokens[0]][1] = tokens[-1] + 1 - tokens[0]
+  return ids.tolist(), [(0, 0, 0, 0), *map(tuple, rows), (0, 0, 0, 0)]
 
 
 def _check(annotator, texts):
@@ -146,8 +153,8 @@ class _OneSpan:
   start: int
   end: int
 
-  def tag(self, text, document):
-    return [salience.Span(self.start, self.end, 'NAME')]
+  def tag(self, texts):
+    return [[salience.Span(self.start, self.end, 'NAME')] for _ in texts]
 
 
 @pytest.mark.parametrize(

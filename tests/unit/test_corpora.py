@@ -208,6 +208,44 @@ def test_tfds_that_cannot_be_read(tfds_dir, settings, what):
   assert '\n' not in str(caught.value)
 
 
+def _is_its_parts(corpus):
+  assert isinstance(corpus, corpora.ShardedCorpus)
+  parts = [list(corpora.read(corpus, shard)) for shard in corpora.shards(corpus)]
+  assert [document for part in parts for document in part] == list(corpus.documents())
+  return [len(part) for part in parts]
+
+
+def test_local_text_is_read_file_by_file(tmp_path):
+  _write(tmp_path, a__txt='one', b__txt=' ', c__jsonl='{"text": "x"}\n{"text": "y"}\n', d__txt='two')
+  assert _is_its_parts(corpora.LocalText(pattern=f'{tmp_path}/*')) == [1, 0, 2, 1]
+
+
+@_tfds_warns
+def test_tfds_is_read_file_by_file(tfds_dir, tmp_path):
+  import tensorflow as tf
+  import tensorflow_datasets as tfds
+
+  assert _is_its_parts(_tfds(tfds_dir)) == [12]
+  place = tmp_path / 'many' / '1.0.0'
+  place.mkdir(parents=True)
+  features = tfds.features.FeaturesDict({'text': tfds.features.Text()})
+  template = tfds.core.ShardedFileTemplate(
+    dataset_name='many', filetype_suffix='tfrecord', data_dir=place, split='train'
+  )
+  lengths, count = [40, 0, 30, 5], 0
+  for number, length in enumerate(lengths):
+    with tf.io.TFRecordWriter(f'{place}/many-train.tfrecord-{number:05d}-of-00004') as writer:
+      for _ in range(length):
+        writer.write(features.serialize_example({'text': f'document {count}'}))
+        count += 1
+  split = tfds.core.SplitInfo(name='train', shard_lengths=lengths, num_bytes=0, filename_template=template)
+  tfds.folder_dataset.write_metadata(data_dir=place, features=features, split_infos=[split], check_data=False)
+  corpus = _tfds(str(tmp_path), 'many:1.0.0')
+  assert _is_its_parts(corpus) == [40, 30, 5]
+  assert [d['text'] for d in corpus.documents()] == [f'document {i}' for i in range(75)]  # file by file, in order
+  assert _is_its_parts(_tfds(str(tmp_path), 'many:1.0.0', split='train[10:50]')) == [40]
+
+
 def test_is_validation_takes_its_share_and_depends_on_the_id_alone():
   ids = [f'wiki:{i}' for i in range(20_000)]
   held_out = [corpora.is_validation(i, 20) for i in ids]

