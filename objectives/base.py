@@ -145,3 +145,9 @@ def require_prob(name: str, value: float, low: float = 0.0, high: float = 1.0) -
   """Raises UserError unless low <= value <= high."""
   if not low <= value <= high:
     raise UserError(f'{name} is {value}; it must lie in [{low}, {high}].')
+
+
+def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+  """Raises UserError unless `value` is one of `choices`."""
+  if value not in choices:
+    raise UserError(f'{name} is {value!r}; choose one of {", ".join(choices)}.')

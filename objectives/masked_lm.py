@@ -16,7 +16,6 @@ from typing import ClassVar, Literal
 
 import tensorflow as tf
 
-from .. import UserError
 from . import base, features, random, scoring, units
 from .attention import BIDIRECTIONAL, AttentionSpec
 
@@ -56,14 +55,9 @@ class MaskedLM(base.Objective):
     base.require_prob(f'{name}.rate', self.rate)
     base.require_prob(f'{name}.mask_prob', self.mask_prob)
     base.require_prob(f'{name}.random_prob', self.random_prob, high=1.0 - self.mask_prob + 1e-9)
-    choices = {
-      'unit': ('token', 'word', 'collocation', 'salient'),
-      'draw': ('token', 'unit'),
-      'selection': ('exact', 'bernoulli'),
-    }
-    for field, allowed in choices.items():
-      if getattr(self, field) not in allowed:
-        raise UserError(f'{name}.{field} is {getattr(self, field)!r}; choose one of {", ".join(allowed)}.')
+    base.require_choice(f'{name}.unit', self.unit, ('token', 'word', 'collocation', 'salient'))
+    base.require_choice(f'{name}.draw', self.draw, ('token', 'unit'))
+    base.require_choice(f'{name}.selection', self.selection, ('exact', 'bernoulli'))
 
   @property
   def shift(self) -> int:

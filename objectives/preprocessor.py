@@ -4,7 +4,7 @@ A row is a dictionary of int32 [text_length] features ('targets', 'segment_ids' 
 scalars 'example_id' and 'epoch'. What happens to it depends on (seed, epoch, example_id) and the row alone.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import tensorflow as tf
 
@@ -31,6 +31,16 @@ def corrupt_rows(objective: base.Objective, special: base.SpecialTokens, seed: i
   return apply
 
 
+def require_units(objective: base.Objective, names: Iterable[str]) -> None:
+  """Raises UserError unless rows with the features `names` carry the units that `objective` masks."""
+  missing = [name for name in objective.units if name not in names]
+  if missing:
+    raise base.UserError(
+      f'{type(objective).__name__} masks units that these rows do not carry: {", ".join(missing)}. '
+      'Build the task with units (unmask.tasks.register), or choose an objective that masks tokens.'
+    )
+
+
 def keep_rows(objective: base.Objective, special: base.SpecialTokens) -> Preprocessor:
   """Drops the rows that hold no example of `objective`; UserError if the rows lack the units it masks."""
 
@@ -39,12 +49,7 @@ def keep_rows(objective: base.Objective, special: base.SpecialTokens) -> Preproc
     return {name: tf.boolean_mask(value, kept) for name, value in rows.items()}
 
   def apply(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    missing = [name for name in objective.units if name not in dataset.element_spec]
-    if missing:
-      raise base.UserError(
-        f'{type(objective).__name__} masks units that these rows do not carry: {", ".join(missing)}. '
-        'Build the task with units (unmask.tasks.register), or choose an objective that masks tokens.'
-      )
+    require_units(objective, dataset.element_spec)
     if type(objective).keep is base.Objective.keep:
       return dataset
     return dataset.batch(_ROWS_PER_CALL).map(keep).unbatch()

@@ -6,7 +6,8 @@ the number of hosts, and the data position of a run is one number: batches consu
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import seqio
@@ -15,8 +16,10 @@ import tensorflow as tf
 from .. import UserError
 from ..objectives import preprocessor
 from ..objectives.base import MODEL_FEATURES, Objective, SpecialTokens
-from . import register, rows, vocabularies
+from . import cache, register, rows, vocabularies
 from .units import annotate
+
+_ROWS_PER_BLOCK = 64  # of other people's tasks, which give a row at a time
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,9 +86,19 @@ class Source:
     self.special: SpecialTokens = vocabularies.special_tokens(self.vocabulary)
 
   def rows(self, split: str) -> tf.data.Dataset:
-    """All rows of a split, once, in the corpus's order; see `rows.make_rows`. Tasks of plain documents are made to
-    rows.
-    """
+    """All rows of a split, once, in the corpus's order; see `rows.make_rows`."""
+    return self._blocks(split, annotate.UNIT_FEATURES).unbatch()
+
+  def _blocks(self, split: str, units: Sequence[str]) -> tf.data.Dataset:
+    """The rows, some at a time, with those of `units` that the task has: [rows, text_length] features."""
+    if self.folder is not None and self._provider.name == self.config.task.name:
+      folder = os.path.join(self.folder, 'cache', self._provider.name)
+      documents = cache.read_documents(folder, split, ('targets', *units))
+      return rows.row_blocks(documents, self.config.text_length, self.special, tuple(units))
+    return self._provided(split, units).batch(_ROWS_PER_BLOCK)
+
+  def _provided(self, split: str, units: Sequence[str]) -> tf.data.Dataset:
+    """The rows of somebody else's task; plain documents are made to rows."""
     gives_rows = 'segment_ids' in self._provider.output_features
     tasks = getattr(self._provider, 'tasks', [self._provider])
     cached = self.config.use_cached and all(task.cache_dir is not None for task in tasks)
@@ -98,14 +111,13 @@ class Source:
       **({} if hasattr(self._provider, 'tasks') else {'try_in_mem_cache': False}),
     )
     if gives_rows:
-      wanted = ('targets', 'segment_ids', 'example_id', *annotate.UNIT_FEATURES)
-      names = [name for name in wanted if name in dataset.element_spec]
+      names = [name for name in ('targets', 'segment_ids', 'example_id', *units) if name in dataset.element_spec]
       dataset = dataset.map(lambda row: {name: row[name] for name in names})
       if 'example_id' in names:
         return dataset
       # A mixture passes on its features alone: rows are numbered in the order in which it gives them.
       return dataset.enumerate().map(lambda number, row: row | {'example_id': number})
-    units = tuple(name for name in annotate.UNIT_FEATURES if name in dataset.element_spec)
+    units = tuple(name for name in units if name in dataset.element_spec)
     return rows.make_rows(dataset, self.config.text_length, self.special, units)
 
   def corrupted(self, objective: Objective, split: str) -> tf.data.Dataset:
@@ -142,25 +154,37 @@ class Source:
       made = {name: value for name, value in corrupt(mine).items() if name in MODEL_FEATURES}
       return made | {'text_tokens': tf.reduce_sum(tf.cast(mine['segment_ids'] > 0, tf.int32), axis=1)}
 
-    dataset = preprocessor.keep_rows(objective, self.special)(self.stream(split))
-    dataset = dataset.batch(batch_size, drop_remainder=True).skip(skip)
+    dataset = self.stream(split, objective).batch(batch_size, drop_remainder=True).skip(skip)
     dataset = dataset.map(features, num_parallel_calls=2)
     options = tf.data.Options()
     options.deterministic = True
     options.threading.private_threadpool_size = 2  # a step on CPU needs the cores more
     return dataset.prefetch(4).with_options(options).as_numpy_iterator()
 
-  def stream(self, split: str) -> tf.data.Dataset:
+  def stream(self, split: str, objective: Objective | None = None) -> tf.data.Dataset:
     """Rows with the 'epoch' they are read in.
 
     The training split is endless and shuffled anew each epoch by (seed, epoch); any other split is read once,
     shuffled the same for all seeds.
+
+    Args:
+      split: its name.
+      objective: leaves out the rows that hold no example of it, and the units that it does not read; the others keep
+        their order. None keeps everything.
     """
-    once = self.rows(split)
+    blocks = self._blocks(split, annotate.UNIT_FEATURES if objective is None else objective.units)
+    if objective is not None:
+      preprocessor.require_units(objective, blocks.element_spec)
+    drops = objective is not None and type(objective).keep is not Objective.keep
 
     def one(epoch: tf.Tensor) -> tf.data.Dataset:
+      def mark(block: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        kept = {'kept': objective.keep(block, self.special)} if drops else {}
+        return block | {'epoch': tf.fill(tf.shape(block['example_id']), epoch)} | kept
+
       seed = epoch * 1_000_003 + self.config.seed + 1 if split == 'train' else 0
-      return once.shuffle(self.config.shuffle_rows, seed=seed).map(lambda row: row | {'epoch': epoch})
+      dataset = blocks.map(mark, num_parallel_calls=2).unbatch().shuffle(self.config.shuffle_rows, seed=seed)
+      return dataset.filter(lambda row: row['kept']) if drops else dataset
 
     epochs = np.iinfo(np.int64).max // 2_000_006 if split == 'train' else 1
     return tf.data.Dataset.range(epochs).flat_map(one)

@@ -61,10 +61,28 @@ def test_every_epoch_reads_every_row_once_in_another_order_and_masks_anew(small)
 
 
 def test_held_out_documents_are_not_in_training(default_source):
-  train = {row['targets'].tobytes() for row in default_source.rows('train').as_numpy_iterator()}
-  held_out = [row['targets'].tobytes() for row in default_source.rows('validation').as_numpy_iterator()]
-  assert len(held_out) > 1000
-  assert not [row for row in held_out if row in train]
+  import seqio
+
+  task = seqio.get_mixture_or_task('default_text')
+  ids = {}
+  for split in ('train', 'validation'):
+    documents = task._get_cached_source(split).get_dataset(split=split, shuffle=False).as_numpy_iterator()
+    ids[split] = {document['id'].decode() for document in documents}
+  assert len(ids['validation']) > 400
+  assert all(corpora.is_validation(identity, 20) for identity in ids['validation'])
+  assert not any(corpora.is_validation(identity, 20) for identity in ids['train'])
+
+
+def test_rows_read_in_bulk_are_those_that_seqio_gives(default_source):
+  import seqio
+
+  task = seqio.get_mixture_or_task('default_text')
+  names = ('targets', 'segment_ids', 'word_ids', 'collocation_ids', 'salient_ids', 'example_id')
+  given = task.get_dataset({'targets': 64}, 'validation', shuffle=False, use_cached=True, num_epochs=1)
+  pairs = zip(given.as_numpy_iterator(), default_source.rows('validation').as_numpy_iterator(), strict=True)
+  for one, other in itertools.islice(pairs, 2000):
+    for name in names:
+      np.testing.assert_array_equal(one[name], other[name])
 
 
 def test_the_corpus_reaches_the_rows_whole(default_source, default_task):
