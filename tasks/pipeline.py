@@ -121,8 +121,12 @@ class Source:
     return rows.make_rows(dataset, self.config.text_length, self.special, units)
 
   def corrupted(self, objective: Objective, split: str) -> tf.data.Dataset:
-    """Rows in the order in which training or evaluation reads them, with the features of an objective beside them."""
-    return preprocessor.corrupt_rows(objective, self.special, self.config.seed)(self.stream(split))
+    """Rows in the order in which training or evaluation reads them, with the features of an objective beside them.
+
+    Rates that change with the step of training are those of its first step.
+    """
+    stream = self.stream(split).map(lambda row: row | {'step': tf.constant(0, tf.int64)})
+    return preprocessor.corrupt_rows(objective, self.special, self.config.seed)(stream)
 
   def batches(
     self,
@@ -149,12 +153,13 @@ class Source:
     local = batch_size // num_hosts
     corrupt = preprocessor.corrupt_block(objective, self.special, self.config.seed)
 
-    def features(rows: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    def features(step: tf.Tensor, rows: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
       mine = {name: value[host * local : (host + 1) * local] for name, value in rows.items()}
+      mine['step'] = tf.fill([local], step if split == 'train' else tf.int64.max)  # held-out data: as training ends
       made = {name: value for name, value in corrupt(mine).items() if name in MODEL_FEATURES}
       return made | {'text_tokens': tf.reduce_sum(tf.cast(mine['segment_ids'] > 0, tf.int32), axis=1)}
 
-    dataset = self.stream(split, objective).batch(batch_size, drop_remainder=True).skip(skip)
+    dataset = self.stream(split, objective).batch(batch_size, drop_remainder=True).skip(skip).enumerate(skip)
     dataset = dataset.map(features, num_parallel_calls=2)
     options = tf.data.Options()
     options.deterministic = True
