@@ -5,22 +5,23 @@ A row is `bos question answer eos` and padding; 'answer_ids' is 1 on the answer 
 
 from collections.abc import Callable, Mapping
 
+import seqio
 import tensorflow as tf
 
 from .. import UserError
-from ..objectives.base import SpecialTokens
+from . import vocabularies
 
 
 def to_answer_rows(
-  special: SpecialTokens,
+  vocabulary: seqio.Vocabulary,
 ) -> Callable[[tf.data.Dataset, Mapping[str, int] | None], tf.data.Dataset]:
   """A seqio preprocessor, to be the last of a task: rows of `sequence_length['targets']` tokens.
 
   Args:
-    special: the reserved ids.
+    vocabulary: with our reserved ids.
 
   Returns:
-    A function from a dataset of int32 [tokens] features 'inputs' (question) and 'targets' (answer), without `bos` and
+    A function from a dataset of 'inputs' (question) and 'targets' (answer), each text or token ids without `bos` and
     `eos`, to int32 [length] features 'targets', 'segment_ids' and 'answer_ids' with a scalar int64 'example_id'. A
     question that leaves its answer too little room loses its beginning; an answer that alone is longer than a row
     loses its end.
@@ -30,11 +31,15 @@ def to_answer_rows(
     if not sequence_length or not sequence_length.get('targets'):
       raise UserError("Rows need a length: give sequence_length={'targets': N}.")
     length = sequence_length['targets']
+    special = vocabularies.special_tokens(vocabulary)
+
+    def tokens_of(value: tf.Tensor) -> tf.Tensor:
+      return tf.cast(vocabulary.encode_tf(value) if value.dtype == tf.string else value, tf.int32)
 
     def row(number: tf.Tensor, example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-      answer = tf.concat([tf.cast(example['targets'], tf.int32), [special.eos]], 0)[: length - 1]
+      answer = tf.concat([tokens_of(example['targets']), [special.eos]], 0)[: length - 1]
       room = length - 1 - tf.size(answer)
-      question = tf.cast(example['inputs'], tf.int32)
+      question = tokens_of(example['inputs'])
       question = question[tf.maximum(tf.size(question) - room, 0) :]
       tokens = tf.concat([[special.bos], question, answer], 0)
       is_answer = tf.concat([tf.zeros([1 + tf.size(question)], tf.int32), tf.ones_like(answer)], 0)

@@ -32,6 +32,7 @@ class Pipeline:
     task: a corpus to make and register under that name first; None if somebody else registered it.
     use_cached: whether to read seqio's offline cache; corpora made here always do.
     seed: decides order and corruption.
+    threads: of the host that make rows; None takes a quarter of its cores, at least 2. No result depends on it.
     shuffle_rows: rows held for shuffling. Corpora made here keep their documents in a random order already.
   """
 
@@ -40,6 +41,7 @@ class Pipeline:
   task: register.TextTask | None = None
   use_cached: bool = True
   seed: int = 0
+  threads: int | None = None
   shuffle_rows: int = 8192
 
   def __post_init__(self) -> None:
@@ -92,9 +94,10 @@ class Source:
   def _blocks(self, split: str, units: Sequence[str]) -> tf.data.Dataset:
     """The rows, some at a time, with those of `units` that the task has: [rows, text_length] features."""
     if self.folder is not None and self._provider.name == self.config.task.name:
+      known = tuple(name for name in units if name in annotate.UNIT_FEATURES)
       folder = os.path.join(self.folder, 'cache', self._provider.name)
-      documents = cache.read_documents(folder, split, ('targets', *units))
-      return rows.row_blocks(documents, self.config.text_length, self.special, tuple(units))
+      documents = cache.read_documents(folder, split, ('targets', *known))
+      return rows.row_blocks(documents, self.config.text_length, self.special, known)
     return self._provided(split, units).batch(_ROWS_PER_BLOCK)
 
   def _provided(self, split: str, units: Sequence[str]) -> tf.data.Dataset:
@@ -125,7 +128,7 @@ class Source:
 
     Rates that change with the step of training are those of its first step.
     """
-    stream = self.stream(split).map(lambda row: row | {'step': tf.constant(0, tf.int64)})
+    stream = self.stream(split, objective).map(lambda row: row | {'step': tf.constant(0, tf.int64)})
     return preprocessor.corrupt_rows(objective, self.special, self.config.seed)(stream)
 
   def batches(
@@ -160,13 +163,23 @@ class Source:
       return made | {'text_tokens': tf.reduce_sum(tf.cast(mine['segment_ids'] > 0, tf.int32), axis=1)}
 
     dataset = self.stream(split, objective).batch(batch_size, drop_remainder=True).skip(skip).enumerate(skip)
-    dataset = dataset.map(features, num_parallel_calls=2)
+    dataset = dataset.map(features, num_parallel_calls=tf.data.AUTOTUNE)
     options = tf.data.Options()
     options.deterministic = True
-    options.threading.private_threadpool_size = 2  # a step on CPU needs the cores more
-    return dataset.prefetch(4).with_options(options).as_numpy_iterator()
+    options.threading.private_threadpool_size = self.config.threads or max(2, (os.cpu_count() or 2) // 4)
+    return self._whole(dataset.prefetch(4).with_options(options).as_numpy_iterator())
 
-  def stream(self, split: str, objective: Objective | None = None) -> tf.data.Dataset:
+  def _whole(self, batches: Iterator[dict[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
+    """The batches; UserError where a file of the cache turns out to be damaged."""
+    try:
+      yield from batches
+    except tf.errors.DataLossError as error:
+      where = self.folder or self.config.mixture_or_task_name
+      raise UserError(
+        f'The cache of {where} is damaged ({error.message.splitlines()[0]}); delete it, and it is made again.'
+      ) from error
+
+  def stream(self, split: str, objective: Objective, drop: bool = True) -> tf.data.Dataset:
     """Rows with the 'epoch' they are read in.
 
     The training split is endless and shuffled anew each epoch by (seed, epoch); any other split is read once,
@@ -174,13 +187,12 @@ class Source:
 
     Args:
       split: its name.
-      objective: leaves out the rows that hold no example of it, and the units that it does not read; the others keep
-        their order. None keeps everything.
+      objective: who reads them; units that it does not read are left out.
+      drop: whether to leave out the rows that hold no example of it. The others keep their order.
     """
-    blocks = self._blocks(split, annotate.UNIT_FEATURES if objective is None else objective.units)
-    if objective is not None:
-      preprocessor.require_units(objective, blocks.element_spec)
-    drops = objective is not None and type(objective).keep is not Objective.keep
+    blocks = self._blocks(split, objective.units)
+    preprocessor.require_units(objective, blocks.element_spec)
+    drops = drop and type(objective).keep is not Objective.keep
 
     def one(epoch: tf.Tensor) -> tf.data.Dataset:
       def mark(block: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -188,7 +200,9 @@ class Source:
         return block | {'epoch': tf.fill(tf.shape(block['example_id']), epoch)} | kept
 
       seed = epoch * 1_000_003 + self.config.seed + 1 if split == 'train' else 0
-      dataset = blocks.map(mark, num_parallel_calls=2).unbatch().shuffle(self.config.shuffle_rows, seed=seed)
+      dataset = (
+        blocks.map(mark, num_parallel_calls=tf.data.AUTOTUNE).unbatch().shuffle(self.config.shuffle_rows, seed=seed)
+      )
       return dataset.filter(lambda row: row['kept']) if drops else dataset
 
     epochs = np.iinfo(np.int64).max // 2_000_006 if split == 'train' else 1

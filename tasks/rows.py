@@ -107,9 +107,9 @@ def row_blocks(
     left |= {'before': state['before'] | behind, 'rows': state['rows'] + tf.cast(rows, tf.int64)}
     return left | {'documents': tf.reduce_max(tf.concat([[state['documents']], numbers], 0))}, out
 
-  dataset = documents.map(flat, num_parallel_calls=2).concatenate(tf.data.Dataset.from_tensors(ending))
+  dataset = documents.map(flat, num_parallel_calls=tf.data.AUTOTUNE).concatenate(tf.data.Dataset.from_tensors(ending))
   dataset = dataset.scan(state, whole_rows)
-  return dataset.map(lambda block: _cut(block, length, special, units), num_parallel_calls=2)
+  return dataset.map(lambda block: _cut(block, length, special, units), num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def _cut(block: Block, length: int, special: SpecialTokens, units: tuple[str, ...]) -> Block:

@@ -100,8 +100,7 @@ def main() -> None:
     mixture_or_task_name='default_text', task_feature_lengths={'targets': options.length}, task=task
   )
   source = config.open()
-  stream = source.stream('train').batch(options.rows).take(1)
-  rows = next(iter(stream.as_numpy_iterator()))
+  rows = next(iter(source.rows('train').batch(options.rows).as_numpy_iterator()))
   rows |= {'example_id': np.arange(options.rows, dtype=np.int64)}
   blocks = tf.data.Dataset.from_tensor_slices(rows).batch(ROWS_PER_CALL, drop_remainder=True).cache()
 

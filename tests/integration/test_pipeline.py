@@ -1,6 +1,7 @@
 """Order, epochs, hosts and positions of the rows that reach the model, on the default corpus and a small one."""
 
 import itertools
+import pathlib
 
 import numpy as np
 import pytest
@@ -43,6 +44,22 @@ def test_global_batches_do_not_depend_on_the_number_of_hosts(default_source, hos
     for n in range(3):
       for name in one[n]:
         np.testing.assert_array_equal(one[n][name], np.concatenate([part[n][name] for part in parts]))
+
+
+def test_no_row_depends_on_the_number_of_threads(default_source):
+  import dataclasses
+
+  from unmask.objectives import causal_masked, meap, pmi_masking
+
+  config = default_source.config
+  for objective in (next_token.NextToken(), causal_masked.CausalMasked(), pmi_masking.PMIMasking(), meap.MEAP()):
+    one, many = (
+      _take(dataclasses.replace(config, threads=threads).open(say=lambda line: None).batches(objective, 32), 6)
+      for threads in (1, 7)
+    )
+    for a, b in zip(one, many, strict=True):
+      for name in a:
+        np.testing.assert_array_equal(a[name], b[name])
 
 
 def test_every_epoch_reads_every_row_once_in_another_order_and_masks_anew(small):
@@ -112,3 +129,30 @@ def test_missing_tasks_units_and_lengths_are_named(default_source):
   )
   with pytest.raises(UserError, match='salient_ids'):
     preprocessor.keep_rows(salient_span.SalientSpan(), default_source.special)(bare)
+
+
+def test_a_damaged_cache_is_named(small_text, tmp_path):
+  """A file cut short is found before anything is read; a flipped byte where it is read."""
+  task = register.TextTask(
+    name='damaged',
+    corpus=corpora.LocalText(pattern=small_text),
+    data_dir=str(tmp_path / 'data'),
+    vocabulary_size=1000,
+  )
+  config = pipeline.Pipeline(mixture_or_task_name='damaged', task_feature_lengths={'targets': 64}, task=task)
+  folder = task.prepare(say=lambda line: None)
+  (path, *_) = sorted((pathlib.Path(folder) / 'cache' / 'damaged').glob('train.tfrecord-*'))
+  whole = path.read_bytes()
+  flipped = bytearray(whole)
+  flipped[len(whole) // 2] ^= 1
+  path.write_bytes(flipped)
+  with pytest.raises(UserError, match='is damaged'):
+    _take(config.open(say=lambda line: None).batches(next_token.NextToken(), 8), 10_000)
+  path.write_bytes(whole[:-100])
+  with pytest.raises(UserError, match=f'{path.name} is damaged: .* bytes of .*; delete'):
+    config.open(say=lambda line: None)
+  path.unlink()
+  with pytest.raises(UserError, match=f'{path.name} is damaged: 0 bytes'):
+    config.open(say=lambda line: None)
+  path.write_bytes(whole)
+  assert _take(config.open(say=lambda line: None).batches(next_token.NextToken(), 8), 1)
