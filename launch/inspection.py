@@ -6,6 +6,7 @@ import rich.table
 import rich.text
 
 from .. import UserError
+from ..objectives import preprocessor
 from ..objectives.base import Objective
 from ..tasks import vocabularies
 from ..tasks.pipeline import Pipeline, Source
@@ -70,7 +71,7 @@ def inspect(
 def _text(source: Source, objective: Objective, row: dict[str, np.ndarray]) -> rich.text.Text:
   """The clean text, its units underlined where the objective masks units."""
   text = rich.text.Text('text     ', style='bold')
-  ids = row[objective.units[0]] if objective.units else np.zeros_like(row['targets'])
+  ids = _unit_ids(source, objective, row)
   for i, token in enumerate(row['targets']):
     if row['segment_ids'][i]:
       if ids[i] and i and ids[i] != ids[i - 1]:
@@ -79,8 +80,18 @@ def _text(source: Source, objective: Objective, row: dict[str, np.ndarray]) -> r
         vocabularies.token_name(source.vocabulary, int(token)), style='underline not bold' if ids[i] else 'not bold'
       )
   if objective.units:
-    text.append(f'\n         underlined: {objective.units[0].removesuffix("_ids")} units, divided by dots', style='dim')
+    text.append('\n         underlined: what may be masked together, divided by dots', style='dim')
   return text
+
+
+def _unit_ids(source: Source, objective: Objective, row: dict[str, np.ndarray]) -> np.ndarray:
+  """The units of this row in this epoch, int32 [text_length]; 0 where there is none, or the objective knows none."""
+  if not objective.units:
+    return np.zeros_like(row['targets'])
+  rows = {name: np.asarray(value)[None] for name, value in row.items()}
+  seeds = preprocessor.seeds_of_rows(objective, rows, source.config.seed)
+  starts = objective.unit_starts(rows, seeds, source.special)
+  return np.zeros_like(row['targets']) if starts is None else 1 + np.asarray(starts)[0]
 
 
 def _reads(source: Source, row: dict[str, np.ndarray]) -> rich.text.Text:

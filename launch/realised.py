@@ -20,8 +20,7 @@ def shares(source: Source, objective: Objective, num_rows: int = 1000, split: st
     'untouched', the share of segments in which nothing is corrupted;
     'padding', a share of the model's positions, and 'positions_per_token', what a text token takes.
   """
-  rows = sum(1 for _ in source.stream(split).take(num_rows).as_numpy_iterator())
-  dropped = _dropped(source, objective, split, rows)
+  rows, dropped = _rows_and_dropped(source, objective, split, num_rows)
   if dropped == rows:
     raise UserError(
       f'None of the first {rows} rows of the {split} split holds an example of {type(objective).__name__}: '
@@ -44,12 +43,15 @@ def shares(source: Source, objective: Objective, num_rows: int = 1000, split: st
   return result | ({name: share(name, 'corrupted') for name in ('masked', 'randomised', 'kept')} if in_place else {})
 
 
-def _dropped(source: Source, objective: Objective, split: str, rows: int) -> int:
-  """How many of the first rows hold no example."""
+def _rows_and_dropped(source: Source, objective: Objective, split: str, num_rows: int) -> tuple[int, int]:
+  """How many rows there are, up to `num_rows`, and how many of them hold no example."""
+  stream = source.stream(split, objective, drop=False).take(num_rows).batch(64)
   if type(objective).keep is Objective.keep:
-    return 0
-  kept = source.stream(split).take(rows).batch(64).map(lambda row: objective.keep(row, source.special))
-  return rows - sum(int(block.sum()) for block in kept.as_numpy_iterator())
+    return sum(len(block['example_id']) for block in stream.as_numpy_iterator()), 0
+  kept = [
+    keep for block in stream.map(lambda b: objective.keep(b, source.special)).as_numpy_iterator() for keep in block
+  ]
+  return len(kept), len(kept) - sum(kept)
 
 
 def _count(row: dict[str, np.ndarray], mask: int) -> dict[str, Any]:

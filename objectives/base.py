@@ -13,9 +13,8 @@ Features (int32 [batch, model_length] unless said)
   decoder_segment_ids        1..n, 0 = padding
   decoder_positions          position inside the segment, from 0
   decoder_causal_attention   1 where attention is bidirectional (t5x's name and meaning)
-  corrupted                  1 where the input was masked, replaced, kept on purpose, or moved; for figures and
-  `inspect`,
-                             not fed to the model
+  corrupted                  1 where the input was masked, replaced, kept on purpose, or moved; not fed to the model,
+                             but counted and shown by `inspect`
 """
 
 import abc
@@ -71,9 +70,12 @@ class Objective(abc.ABC):
 
   Attributes:
     attention: the attention rule; a shifted objective that reads its own targets refuses any layer that is not ordered.
+    static_copies: 0 corrupts a row anew in every epoch (dynamic masking, RoBERTa, arXiv 1907.11692 section 4.1); n > 0
+      makes n corruptions of it and uses them in turn (static masking; BERT's dupe_factor is 10).
   """
 
   attention: AttentionSpec = CAUSAL
+  static_copies: int = 0
 
   reads_targets: ClassVar[bool] = True
   """Whether the tokens to predict also stand, clean, in the input one position further on."""
@@ -96,19 +98,30 @@ class Objective(abc.ABC):
         f'{type(self).__name__} predicts the next token and reads it too, so every layer must be causal; '
         f'attention={self.attention} would let a position see its own target.'
       )
+    if self.static_copies < 0:
+      raise UserError(f'{type(self).__name__}.static_copies is {self.static_copies}; give 0 or more.')
 
   @abc.abstractmethod
   def corrupt(self, rows: Features, seeds: Tensor, special: SpecialTokens) -> Features:
     """Rows to features, as a TensorFlow graph function.
 
     Args:
-      rows: int32 [batch, text_length] each: 'targets' (token ids), 'segment_ids' and the features named in `units`.
+      rows: int32 [batch, text_length] each: 'targets' (token ids), 'segment_ids' and the features named in `units`;
+        and int64 [batch] 'example_id', 'seed' (the run's) and, where the reader knows them, 'epoch' and 'step' (batches
+        read before).
       seeds: uint32 [batch, 2] from `random.row_seeds`; all randomness comes from here.
       special: the vocabulary's reserved ids.
 
     Returns:
       The features of the module docstring.
     """
+
+  def unit_starts(self, rows: Features, seeds: Tensor, special: SpecialTokens) -> Tensor | None:
+    """Position of the first token of each token's unit, -1 where the token may not be chosen; int32 [batch, length].
+
+    None if the objective knows no units. Arguments as for `corrupt`.
+    """
+    del rows, seeds, special
 
   def keep(self, rows: Features, special: SpecialTokens) -> Tensor | None:
     """Which rows hold an example, bool [batch]; None if every row does. Rows that do not are dropped and counted."""
@@ -145,3 +158,9 @@ def require_prob(name: str, value: float, low: float = 0.0, high: float = 1.0) -
   """Raises UserError unless low <= value <= high."""
   if not low <= value <= high:
     raise UserError(f'{name} is {value}; it must lie in [{low}, {high}].')
+
+
+def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+  """Raises UserError unless `value` is one of `choices`."""
+  if value not in choices:
+    raise UserError(f'{name} is {value!r}; choose one of {", ".join(choices)}.')

@@ -7,8 +7,7 @@ Sources
   Wettig et al. (2202.08005): [MASK] only, at any rate (`mask_prob=1`, `random_prob=0`).
   Should We Still Pretrain Encoders with MLM? (2507.00994): one decoder stack, full attention, Bernoulli selection.
   LLM2Vec's MNTP (2404.05961): full attention, token i predicted from the output at i - 1 (`shifted=True`); the first
-  token of a
-    segment has no such output and is never masked.
+    token of a segment has no such output and is never masked.
 """
 
 import dataclasses
@@ -16,11 +15,11 @@ from typing import ClassVar, Literal
 
 import tensorflow as tf
 
-from .. import UserError
-from . import base, features, random, scoring, units
+from . import base, features, random, schedules, scoring, units
 from .attention import BIDIRECTIONAL, AttentionSpec
 
-_SELECT, _ACTION, _RANDOM_TOKEN = 0, 1, 2  # random streams
+_SELECT, _CROSSING, _ACTION, _RANDOM_TOKEN, _OVERLAPS = 0, 1, 2, 3, 4  # random streams; units.select_units takes two
+_MOST_OVER = 16  # tokens that the last unit of a row may exceed its count by: the output head's size is static
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,10 +27,14 @@ class MaskedLM(base.Objective):
   """Predict chosen tokens from both sides; loss on the chosen positions only, whatever their replacement.
 
   Attributes:
-    rate: share of a row's tokens that is chosen. 0.15 is BERT's.
+    rate: share of a row's tokens that is chosen, or a schedule of it (`schedules.LinearRate`). 0.15 is BERT's.
     mask_prob, random_prob: what a chosen token becomes: [MASK], a uniformly random ordinary token, or itself (the
       rest). 0.8 and 0.1 are BERT's.
     unit: what is chosen together: 'token', 'word' (whole-word masking), 'collocation' or 'salient'.
+    overlaps: collocations that overlap in part are told apart at random, anew in every 'epoch' (as PMI-masking, section
+      3.2), or once for each 'document', when it is prepared.
+    last_unit: how exact selection ends. 'skip' leaves out a unit that would exceed the count and tries the next (BERT);
+      'chance' takes it by chance, so that every unit is as likely and the count is met on average.
     draw: whether [MASK] / random / kept is drawn per 'token' (BERT, also for whole words) or once per 'unit'
       (PMI-masking, SpanBERT).
     selection: 'exact' chooses round(rate * length) tokens of a row; 'bernoulli' chooses each unit independently.
@@ -39,12 +42,14 @@ class MaskedLM(base.Objective):
   """
 
   attention: AttentionSpec = BIDIRECTIONAL
-  rate: float = 0.15
+  rate: schedules.Rate = 0.15
   mask_prob: float = 0.8
   random_prob: float = 0.1
   unit: Literal['token', 'word', 'collocation', 'salient'] = 'token'
   draw: Literal['token', 'unit'] = 'token'
+  overlaps: Literal['epoch', 'document'] = 'epoch'
   selection: Literal['exact', 'bernoulli'] = 'exact'
+  last_unit: Literal['skip', 'chance'] = 'skip'
   shifted: bool = False
 
   reads_targets: ClassVar[bool] = False
@@ -53,17 +58,14 @@ class MaskedLM(base.Objective):
   def __post_init__(self):
     super().__post_init__()
     name = type(self).__name__
-    base.require_prob(f'{name}.rate', self.rate)
+    schedules.require(f'{name}.rate', self.rate)
     base.require_prob(f'{name}.mask_prob', self.mask_prob)
     base.require_prob(f'{name}.random_prob', self.random_prob, high=1.0 - self.mask_prob + 1e-9)
-    choices = {
-      'unit': ('token', 'word', 'collocation', 'salient'),
-      'draw': ('token', 'unit'),
-      'selection': ('exact', 'bernoulli'),
-    }
-    for field, allowed in choices.items():
-      if getattr(self, field) not in allowed:
-        raise UserError(f'{name}.{field} is {getattr(self, field)!r}; choose one of {", ".join(allowed)}.')
+    base.require_choice(f'{name}.unit', self.unit, ('token', 'word', 'collocation', 'salient'))
+    base.require_choice(f'{name}.draw', self.draw, ('token', 'unit'))
+    base.require_choice(f'{name}.overlaps', self.overlaps, ('epoch', 'document'))
+    base.require_choice(f'{name}.selection', self.selection, ('exact', 'bernoulli'))
+    base.require_choice(f'{name}.last_unit', self.last_unit, ('skip', 'chance'))
 
   @property
   def shift(self) -> int:
@@ -71,6 +73,8 @@ class MaskedLM(base.Objective):
 
   @property
   def units(self) -> tuple[str, ...]:
+    if self.unit == 'collocation' and self.overlaps == 'epoch':
+      return ('word_ids', 'collocation_lengths')
     return () if self.unit == 'token' else (f'{self.unit}_ids',)
 
   def candidates(self, rows: base.Features, special: base.SpecialTokens) -> tf.Tensor:
@@ -79,24 +83,37 @@ class MaskedLM(base.Objective):
     able = special.is_text(rows['targets']) & (segments > 0)
     return able & ~features.starts(segments) if self.shifted else able
 
-  def unit_starts(self, rows: base.Features, candidates: tf.Tensor) -> tf.Tensor:
-    """Position of each token's unit, -1 where the token may not be chosen; int32 [batch, length]."""
+  def unit_starts(self, rows, seeds, special):
+    candidates = self.candidates(rows, special)
     if self.unit == 'token':
       index = tf.range(tf.shape(candidates)[1])[tf.newaxis]
       return tf.where(candidates, index, -1)
-    return units.unit_starts(rows[f'{self.unit}_ids'], rows['segment_ids'], candidates)
+    if 'collocation_lengths' in self.units:
+      ids = units.break_overlaps(seeds, _OVERLAPS, rows['collocation_lengths'], rows['word_ids'])
+    else:
+      ids = rows[f'{self.unit}_ids']
+    return units.unit_starts(ids, rows['segment_ids'], candidates)
+
+  def choose(self, rows: base.Features, seeds: tf.Tensor, special: base.SpecialTokens) -> tuple[tf.Tensor, tf.Tensor]:
+    """The chosen positions, bool [batch, length], and the places of their units (one draw each, if `draw` says so)."""
+    starts = self.unit_starts(rows, seeds, special)
+    return self.select(rows, seeds, starts), starts
 
   def select(self, rows: base.Features, seeds: tf.Tensor, starts: tf.Tensor) -> tf.Tensor:
     """The chosen positions, bool [batch, length], from the units' start positions."""
+    rate = schedules.of_rows(self.rate, rows)
     if self.selection == 'bernoulli':
       chance = random.uniform(seeds, _SELECT, tf.shape(starts)[1])
-      return (starts >= 0) & (tf.gather(chance, tf.maximum(starts, 0), batch_dims=1) < self.rate)
+      chance = tf.gather(chance, tf.maximum(starts, 0), batch_dims=1)
+      return (starts >= 0) & (chance < tf.cast(rate, tf.float32)[:, tf.newaxis])
     length = tf.reduce_sum(tf.cast(rows['segment_ids'] > 0, tf.float64), axis=1)
-    budget = tf.cast(tf.round(length * self.rate), tf.int32)
-    budget = tf.maximum(budget, 1 if self.rate > 0 else 0)
+    budget = tf.cast(tf.round(length * rate), tf.int32)
+    budget = tf.where(rate > 0, tf.maximum(budget, 1), budget)
     if self.unit == 'token':
       return units.select_positions(seeds, _SELECT, starts >= 0, budget)
-    return units.select_units(seeds, _SELECT, starts, budget)
+    if self.last_unit == 'skip':
+      return units.select_fitting_units(seeds, _SELECT, starts, budget)
+    return units.select_units(seeds, _SELECT, starts, budget, _MOST_OVER)
 
   def replace(
     self, tokens: tf.Tensor, chosen: tf.Tensor, starts: tf.Tensor, seeds: tf.Tensor, special: base.SpecialTokens
@@ -113,8 +130,7 @@ class MaskedLM(base.Objective):
 
   def corrupt(self, rows, seeds, special):
     tokens, segments = rows['targets'], rows['segment_ids']
-    starts = self.unit_starts(rows, self.candidates(rows, special))
-    chosen = self.select(rows, seeds, starts)
+    chosen, starts = self.choose(rows, seeds, special)
     targets, weights = tokens, chosen
     if self.shifted:
       targets = features.shift_left(tokens, segments)
@@ -131,12 +147,14 @@ class MaskedLM(base.Objective):
   def configured(self):
     kept = 1 - self.mask_prob - self.random_prob
     actions = {'masked': self.mask_prob, 'randomised': self.random_prob, 'kept': kept}
-    return {'corrupted': self.rate, 'supervised': self.rate, **actions}
+    rate = schedules.first(self.rate)
+    return {'corrupted': rate, 'supervised': rate, **actions}
 
   def max_supervised(self, text_length):
     if self.selection == 'bernoulli':
       return text_length
-    return min(text_length, max(1, round(text_length * self.rate)))
+    over = _MOST_OVER if self.unit != 'token' and self.last_unit == 'chance' else 0
+    return min(text_length, max(1, round(text_length * schedules.largest(self.rate))) + over)
 
   def scorer(self, special):
     return scoring.PseudoLikelihood(mask=special.mask, shifted=self.shifted)

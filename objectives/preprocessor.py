@@ -4,11 +4,11 @@ A row is a dictionary of int32 [text_length] features ('targets', 'segment_ids' 
 scalars 'example_id' and 'epoch'. What happens to it depends on (seed, epoch, example_id) and the row alone.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import tensorflow as tf
 
-from . import base, random
+from . import base, random, schedules
 
 Preprocessor = Callable[[tf.data.Dataset], tf.data.Dataset]
 _ROWS_PER_CALL = 64  # one graph call a block: many rows share the cost of an op, and no result depends on it
@@ -25,10 +25,25 @@ def corrupt_rows(objective: base.Objective, special: base.SpecialTokens, seed: i
   block = corrupt_block(objective, special, seed)
 
   def apply(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    if schedules.needs_step(objective) and 'step' not in dataset.element_spec:
+      raise base.UserError(
+        f'{type(objective).__name__} has a rate that changes with the step of training, which these rows do not know; '
+        'give a constant rate, or train with `unmask train`.'
+      )
     dataset = keep_rows(objective, special)(dataset).batch(_ROWS_PER_CALL)
     return dataset.map(lambda rows: rows | block(rows)).unbatch()
 
   return apply
+
+
+def require_units(objective: base.Objective, names: Iterable[str]) -> None:
+  """Raises UserError unless rows with the features `names` carry the units that `objective` masks."""
+  missing = [name for name in objective.units if name not in names]
+  if missing:
+    raise base.UserError(
+      f'{type(objective).__name__} masks units that these rows do not carry: {", ".join(missing)}. '
+      'Build the task with units (unmask.tasks.register), or choose an objective that masks tokens.'
+    )
 
 
 def keep_rows(objective: base.Objective, special: base.SpecialTokens) -> Preprocessor:
@@ -39,12 +54,7 @@ def keep_rows(objective: base.Objective, special: base.SpecialTokens) -> Preproc
     return {name: tf.boolean_mask(value, kept) for name, value in rows.items()}
 
   def apply(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    missing = [name for name in objective.units if name not in dataset.element_spec]
-    if missing:
-      raise base.UserError(
-        f'{type(objective).__name__} masks units that these rows do not carry: {", ".join(missing)}. '
-        'Build the task with units (unmask.tasks.register), or choose an objective that masks tokens.'
-      )
+    require_units(objective, dataset.element_spec)
     if type(objective).keep is base.Objective.keep:
       return dataset
     return dataset.batch(_ROWS_PER_CALL).map(keep).unbatch()
@@ -58,8 +68,14 @@ def corrupt_block(
   """A graph function from a batch of rows to the features of `objective`, [batch, model_length]."""
 
   def block(rows: base.Features) -> base.Features:
-    return objective.corrupt(
-      rows, random.row_seeds(seed, rows.get('epoch', tf.zeros_like(rows['example_id'])), rows['example_id']), special
-    )
+    known = {'seed': tf.fill(tf.shape(rows['example_id']), tf.constant(seed, tf.int64))}
+    return objective.corrupt(rows | known, seeds_of_rows(objective, rows, seed), special)
 
   return block
+
+
+def seeds_of_rows(objective: base.Objective, rows: base.Features, seed: int) -> tf.Tensor:
+  """uint32 [batch, 2], from the run's seed, the rows' epochs and numbers; static masking repeats its first epochs."""
+  epoch = rows.get('epoch', tf.zeros_like(rows['example_id']))
+  epoch = epoch % objective.static_copies if objective.static_copies else epoch
+  return random.row_seeds(seed, epoch, rows['example_id'])

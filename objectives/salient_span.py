@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 import tensorflow as tf
 
 from .. import UserError
-from . import masked_lm, units
+from . import base, masked_lm, units
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,15 +43,8 @@ class SalientSpan(masked_lm.MaskedLM):
         "SalientSpan with form='one' masks one span a passage: rate and selection belong to form='budget'."
       )
 
-  def unit_starts(self, rows, candidates):
-    starts = super().unit_starts(rows, candidates)
-    index = tf.range(tf.shape(starts)[1])[tf.newaxis]
-    # Longest reach of each span, scattered to its start: spans longer than the limit are no candidates.
-    too_long = tf.cast((starts >= 0) & (index - starts >= self.max_span_tokens), tf.int32)
-    batch, length = tf.unstack(tf.shape(starts))
-    flat = tf.reshape(tf.maximum(starts, 0) + length * tf.range(batch)[:, tf.newaxis], [-1])
-    long = tf.reshape(tf.math.unsorted_segment_max(tf.reshape(too_long, [-1]), flat, batch * length), [batch, length])
-    return tf.where(tf.gather(long, tf.maximum(starts, 0), batch_dims=1) > 0, -1, starts)
+  def unit_starts(self, rows, seeds, special):
+    return whole_spans(rows, self.candidates(rows, special), self.max_span_tokens)
 
   def select(self, rows, seeds, starts):
     if self.form == 'budget':
@@ -77,7 +70,7 @@ class SalientSpan(masked_lm.MaskedLM):
       )
 
   def keep(self, rows, special):
-    return tf.reduce_any(self.unit_starts(rows, self.candidates(rows, special)) >= 0, axis=1)
+    return tf.reduce_any(self.unit_starts(rows, None, special) >= 0, axis=1)  # spans are no matter of chance
 
   def max_supervised(self, text_length):
     if self.form == 'budget':
@@ -86,3 +79,24 @@ class SalientSpan(masked_lm.MaskedLM):
 
   def configured(self):
     return super().configured() if self.form == 'budget' else {'masked': 1.0}
+
+
+def whole_spans(rows: base.Features, candidates: tf.Tensor, max_span_tokens: int) -> tf.Tensor:
+  """Where the salient span of each token begins, -1 outside of spans and in those that are too long.
+
+  Args:
+    rows: with 'salient_ids' and 'segment_ids', int32 [batch, length].
+    candidates: bool [batch, length], tokens that may be masked.
+    max_span_tokens: longer spans are none.
+
+  Returns:
+    int32 [batch, length].
+  """
+  starts = units.unit_starts(rows['salient_ids'], rows['segment_ids'], candidates)
+  index = tf.range(tf.shape(starts)[1])[tf.newaxis]
+  # Longest reach of each span, scattered to its start.
+  too_long = tf.cast((starts >= 0) & (index - starts >= max_span_tokens), tf.int32)
+  batch, length = tf.unstack(tf.shape(starts))
+  flat = tf.reshape(tf.maximum(starts, 0) + length * tf.range(batch)[:, tf.newaxis], [-1])
+  long = tf.reshape(tf.math.unsorted_segment_max(tf.reshape(too_long, [-1]), flat, batch * length), [batch, length])
+  return tf.where(tf.gather(long, tf.maximum(starts, 0), batch_dims=1) > 0, -1, starts)

@@ -9,6 +9,7 @@ import tensorflow as tf
 from . import features, random
 
 _EMPTY = tf.int64.max
+_OVERLAPS = 4  # of entries of up to five words, the next four at most begin inside one
 
 
 def unit_starts(unit_ids: tf.Tensor, segment_ids: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
@@ -50,7 +51,60 @@ def select_positions(seeds: tf.Tensor, stream: int, candidates: tf.Tensor, count
   return candidates & (keys <= last[:, tf.newaxis]) & (count > 0)[:, tf.newaxis]
 
 
-def select_units(seeds: tf.Tensor, stream: int, starts: tf.Tensor, budget: tf.Tensor) -> tf.Tensor:
+def select_units(seeds: tf.Tensor, stream: int, starts: tf.Tensor, budget: tf.Tensor, max_over: int) -> tf.Tensor:
+  """Whole units in random order, `budget` tokens in expectation, every unit with the same probability.
+
+  The units lie in random order on a circle, and a window of `budget` tokens begins at a random token of it. Units
+  inside the window are chosen; each of the two at its ends is chosen with the probability of the share of it that lies
+  inside. (Without the circle and the chance, units of 12 tokens are chosen up to four times less often than single
+  tokens in rows of 128.)
+
+  Args:
+    seeds, stream: the randomness; `stream` + 1 is used too.
+    starts: int32 [batch, length] from `unit_starts`.
+    budget: int32 [batch], tokens.
+    max_over: end units that would take the row over the budget by more tokens than this are not chosen.
+
+  Returns:
+    Bool [batch, length].
+  """
+  keys = random_order(seeds, stream, starts)
+  ordered = tf.sort(keys, axis=-1)
+  total = tf.reduce_sum(tf.cast(starts >= 0, tf.int32), axis=1)
+  budget = tf.minimum(budget, total)
+  draws = random.uniform(seeds, stream + 1, 2)
+  begin = tf.cast(draws[:, 0] * tf.cast(total, tf.float32), tf.int32)
+  begin = tf.minimum(begin, tf.maximum(total - 1, 0))
+  past = begin + budget
+  wraps = past >= total
+
+  def unit_at(rank: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The key of the unit that holds the token of this rank, its first rank and its size."""
+    key = tf.gather(ordered, rank, batch_dims=1)
+    first = tf.reduce_sum(tf.cast(keys < key[:, tf.newaxis], tf.int32), axis=1)
+    return key, first, tf.reduce_sum(tf.cast(keys == key[:, tf.newaxis], tf.int32), axis=1)
+
+  low, low_first, low_size = unit_at(begin)
+  high, high_first, high_size = unit_at(tf.where(wraps, past - total, past))
+  low_inside = tf.minimum(low_first + low_size - begin, budget)
+  high_inside = tf.where(wraps, past - total, past) - high_first
+  # One draw for both, so that seldom both or neither are taken.
+  chance = draws[:, 1]
+  share = lambda inside, size: tf.cast(inside, tf.float32) / tf.cast(tf.maximum(size, 1), tf.float32)
+  low_over, high_over = low_size - low_inside, high_size - high_inside
+  take_low = (chance < share(low_inside, low_size)) & (low_over <= max_over)
+  over = high_over + tf.where(take_low, low_over, 0)
+  take_high = (1.0 - chance <= share(high_inside, high_size)) & (high_inside > 0) & (over <= max_over) & (low != high)
+  column = lambda x: x[:, tf.newaxis]
+  between = tf.where(
+    column(wraps), (keys > column(low)) | (keys < column(high)), (keys > column(low)) & (keys < column(high))
+  )
+  chosen = between & (keys != column(low)) & (keys != column(high))
+  chosen |= (keys == column(low)) & column(take_low) | (keys == column(high)) & column(take_high)
+  return (starts >= 0) & (chosen | column(budget == total)) & column(budget > 0)
+
+
+def select_fitting_units(seeds: tf.Tensor, stream: int, starts: tf.Tensor, budget: tf.Tensor) -> tf.Tensor:
   """Whole units in random order until `budget` tokens are chosen; a unit that would exceed it is skipped.
 
   The rule of BERT's whole-word masking (google-research/bert create_pretraining_data.py): after a unit that does not
@@ -101,6 +155,65 @@ def select_units(seeds: tf.Tensor, stream: int, starts: tf.Tensor, budget: tf.Te
   chosen_starts = tf.boolean_mask(tf.stack([rows, sorted_starts], axis=-1), taken)
   hits = tf.scatter_nd(chosen_starts, tf.ones(tf.shape(chosen_starts)[0], tf.int32), shape)
   return (tf.gather(hits, tf.maximum(starts, 0), batch_dims=1) > 0) & (starts >= 0)
+
+
+def break_overlaps(seeds: tf.Tensor, stream: int, lengths: tf.Tensor, word_ids: tf.Tensor) -> tf.Tensor:
+  """Collocations and single words from entries that may overlap in part; a random one of those that do is taken.
+
+  Entries are taken in a random order, each unless one that was taken before it overlaps it; what is left over are words
+  (section 3.2 of PMI-masking, arXiv 2010.01825). An entry that a row's edge cuts is none.
+
+  Args:
+    seeds, stream: the randomness.
+    lengths: int32 [batch, length], at the first token of an entry the number of its tokens, elsewhere 0. Later entries
+      begin and end later, and of the entries after it at most `_OVERLAPS` overlap one.
+    word_ids: int32 [batch, length], a run of equal ids is a word; 0 is none.
+
+  Returns:
+    Unit ids, int32 [batch, length]: one more than the place of the unit's first token, 0 where `word_ids` is.
+  """
+  batch, length = tf.unstack(tf.shape(lengths))
+  index = tf.range(length)[tf.newaxis]
+  whole = (lengths > 0) & (index + lengths <= length)
+  where = tf.where(whole)
+  start = where[:, 0] * tf.cast(length, tf.int64) + where[:, 1]  # in the batch laid end to end
+  end = start + tf.cast(tf.boolean_mask(lengths, whole), tf.int64)
+  priority = tf.cast(tf.boolean_mask(random.bits(seeds, stream, length), whole), tf.int64)
+  overlaps = [_shift(start, -k, tf.int64.max) < end for k in range(1, _OVERLAPS + 1)]  # entry m and entry m + k
+
+  def neighbours(values: tf.Tensor, nothing: int | bool) -> list[tf.Tensor]:
+    """The values of the entries that overlap each entry, `nothing` where there is none; ones behind it, ones before."""
+    after = [tf.where(o, _shift(values, -k, nothing), nothing) for k, o in enumerate(overlaps, 1)]
+    before = [_shift(tf.where(o, values, nothing), k, nothing) for k, o in enumerate(overlaps, 1)]
+    return after + before
+
+  def open_entries(taken, undecided):
+    del taken
+    return tf.reduce_any(undecided)
+
+  def decide(taken, undecided):
+    waiting = tf.where(undecided, priority, tf.int64.max)
+    nearest = tf.reduce_min(tf.stack(neighbours(waiting, tf.int64.max)), axis=0)
+    first = undecided & (waiting <= nearest)
+    lost = tf.reduce_any(tf.stack(neighbours(first, False)), axis=0)
+    return taken | first, undecided & ~first & ~lost
+
+  taken, _ = tf.while_loop(open_entries, decide, (tf.zeros_like(start, tf.bool), tf.ones_like(start, tf.bool)))
+  begins = tf.boolean_mask(start, taken)[:, tf.newaxis]
+  ends = tf.boolean_mask(end, taken)[:, tf.newaxis]
+  size = tf.cast(batch * length + 1, tf.int64)[tf.newaxis]
+  one = tf.ones([tf.shape(begins)[0]], tf.int32)
+  first = tf.scatter_nd(begins, one, size)
+  inside = tf.cumsum(first - tf.scatter_nd(ends, one, size)) > 0
+  first, inside = (tf.reshape(x[:-1], [batch, length]) for x in (first, inside))
+  edges = (first > 0) | (features.starts(word_ids) & ~inside)
+  return tf.where(word_ids > 0, features.cumulative_max(tf.where(edges, index + 1, 0)), 0)
+
+
+def _shift(values: tf.Tensor, by: int, fill: int | bool) -> tf.Tensor:
+  """values[i - by] at i, `fill` beyond the ends; [n]."""
+  filler = tf.fill([abs(by)], tf.constant(fill, values.dtype))
+  return tf.concat([filler, values], 0)[: tf.size(values)] if by > 0 else tf.concat([values, filler], 0)[-by:]
 
 
 def one_unit_per_segment(seeds: tf.Tensor, stream: int, starts: tf.Tensor, segment_ids: tf.Tensor) -> tf.Tensor:

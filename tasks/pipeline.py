@@ -6,7 +6,8 @@ the number of hosts, and the data position of a run is one number: batches consu
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import seqio
@@ -15,8 +16,10 @@ import tensorflow as tf
 from .. import UserError
 from ..objectives import preprocessor
 from ..objectives.base import MODEL_FEATURES, Objective, SpecialTokens
-from . import register, rows, vocabularies
+from . import cache, register, rows, vocabularies
 from .units import annotate
+
+_ROWS_PER_BLOCK = 64  # of other people's tasks, which give a row at a time
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,6 +32,7 @@ class Pipeline:
     task: a corpus to make and register under that name first; None if somebody else registered it.
     use_cached: whether to read seqio's offline cache; corpora made here always do.
     seed: decides order and corruption.
+    threads: of the host that make rows; None takes a quarter of its cores, at least 2. No result depends on it.
     shuffle_rows: rows held for shuffling. Corpora made here keep their documents in a random order already.
   """
 
@@ -37,6 +41,7 @@ class Pipeline:
   task: register.TextTask | None = None
   use_cached: bool = True
   seed: int = 0
+  threads: int | None = None
   shuffle_rows: int = 8192
 
   def __post_init__(self) -> None:
@@ -83,9 +88,20 @@ class Source:
     self.special: SpecialTokens = vocabularies.special_tokens(self.vocabulary)
 
   def rows(self, split: str) -> tf.data.Dataset:
-    """All rows of a split, once, in the corpus's order; see `rows.make_rows`. Tasks of plain documents are made to
-    rows.
-    """
+    """All rows of a split, once, in the corpus's order; see `rows.make_rows`."""
+    return self._blocks(split, annotate.UNIT_FEATURES).unbatch()
+
+  def _blocks(self, split: str, units: Sequence[str]) -> tf.data.Dataset:
+    """The rows, some at a time, with those of `units` that the task has: [rows, text_length] features."""
+    if self.folder is not None and self._provider.name == self.config.task.name:
+      known = tuple(name for name in units if name in annotate.UNIT_FEATURES)
+      folder = os.path.join(self.folder, 'cache', self._provider.name)
+      documents = cache.read_documents(folder, split, ('targets', *known))
+      return rows.row_blocks(documents, self.config.text_length, self.special, known)
+    return self._provided(split, units).batch(_ROWS_PER_BLOCK)
+
+  def _provided(self, split: str, units: Sequence[str]) -> tf.data.Dataset:
+    """The rows of somebody else's task; plain documents are made to rows."""
     gives_rows = 'segment_ids' in self._provider.output_features
     tasks = getattr(self._provider, 'tasks', [self._provider])
     cached = self.config.use_cached and all(task.cache_dir is not None for task in tasks)
@@ -98,19 +114,22 @@ class Source:
       **({} if hasattr(self._provider, 'tasks') else {'try_in_mem_cache': False}),
     )
     if gives_rows:
-      wanted = ('targets', 'segment_ids', 'example_id', *annotate.UNIT_FEATURES)
-      names = [name for name in wanted if name in dataset.element_spec]
+      names = [name for name in ('targets', 'segment_ids', 'example_id', *units) if name in dataset.element_spec]
       dataset = dataset.map(lambda row: {name: row[name] for name in names})
       if 'example_id' in names:
         return dataset
       # A mixture passes on its features alone: rows are numbered in the order in which it gives them.
       return dataset.enumerate().map(lambda number, row: row | {'example_id': number})
-    units = tuple(name for name in annotate.UNIT_FEATURES if name in dataset.element_spec)
+    units = tuple(name for name in units if name in dataset.element_spec)
     return rows.make_rows(dataset, self.config.text_length, self.special, units)
 
   def corrupted(self, objective: Objective, split: str) -> tf.data.Dataset:
-    """Rows in the order in which training or evaluation reads them, with the features of an objective beside them."""
-    return preprocessor.corrupt_rows(objective, self.special, self.config.seed)(self.stream(split))
+    """Rows in the order in which training or evaluation reads them, with the features of an objective beside them.
+
+    Rates that change with the step of training are those of its first step.
+    """
+    stream = self.stream(split, objective).map(lambda row: row | {'step': tf.constant(0, tf.int64)})
+    return preprocessor.corrupt_rows(objective, self.special, self.config.seed)(stream)
 
   def batches(
     self,
@@ -137,30 +156,54 @@ class Source:
     local = batch_size // num_hosts
     corrupt = preprocessor.corrupt_block(objective, self.special, self.config.seed)
 
-    def features(rows: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    def features(step: tf.Tensor, rows: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
       mine = {name: value[host * local : (host + 1) * local] for name, value in rows.items()}
+      mine['step'] = tf.fill([local], step if split == 'train' else tf.int64.max)  # held-out data: as training ends
       made = {name: value for name, value in corrupt(mine).items() if name in MODEL_FEATURES}
       return made | {'text_tokens': tf.reduce_sum(tf.cast(mine['segment_ids'] > 0, tf.int32), axis=1)}
 
-    dataset = preprocessor.keep_rows(objective, self.special)(self.stream(split))
-    dataset = dataset.batch(batch_size, drop_remainder=True).skip(skip)
-    dataset = dataset.map(features, num_parallel_calls=2)
+    dataset = self.stream(split, objective).batch(batch_size, drop_remainder=True).skip(skip).enumerate(skip)
+    dataset = dataset.map(features, num_parallel_calls=tf.data.AUTOTUNE)
     options = tf.data.Options()
     options.deterministic = True
-    options.threading.private_threadpool_size = 2  # a step on CPU needs the cores more
-    return dataset.prefetch(4).with_options(options).as_numpy_iterator()
+    options.threading.private_threadpool_size = self.config.threads or max(2, (os.cpu_count() or 2) // 4)
+    return self._whole(dataset.prefetch(4).with_options(options).as_numpy_iterator())
 
-  def stream(self, split: str) -> tf.data.Dataset:
+  def _whole(self, batches: Iterator[dict[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
+    """The batches; UserError where a file of the cache turns out to be damaged."""
+    try:
+      yield from batches
+    except tf.errors.DataLossError as error:
+      where = self.folder or self.config.mixture_or_task_name
+      raise UserError(
+        f'The cache of {where} is damaged ({error.message.splitlines()[0]}); delete it, and it is made again.'
+      ) from error
+
+  def stream(self, split: str, objective: Objective, drop: bool = True) -> tf.data.Dataset:
     """Rows with the 'epoch' they are read in.
 
     The training split is endless and shuffled anew each epoch by (seed, epoch); any other split is read once,
     shuffled the same for all seeds.
+
+    Args:
+      split: its name.
+      objective: who reads them; units that it does not read are left out.
+      drop: whether to leave out the rows that hold no example of it. The others keep their order.
     """
-    once = self.rows(split)
+    blocks = self._blocks(split, objective.units)
+    preprocessor.require_units(objective, blocks.element_spec)
+    drops = drop and type(objective).keep is not Objective.keep
 
     def one(epoch: tf.Tensor) -> tf.data.Dataset:
+      def mark(block: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        kept = {'kept': objective.keep(block, self.special)} if drops else {}
+        return block | {'epoch': tf.fill(tf.shape(block['example_id']), epoch)} | kept
+
       seed = epoch * 1_000_003 + self.config.seed + 1 if split == 'train' else 0
-      return once.shuffle(self.config.shuffle_rows, seed=seed).map(lambda row: row | {'epoch': epoch})
+      dataset = (
+        blocks.map(mark, num_parallel_calls=tf.data.AUTOTUNE).unbatch().shuffle(self.config.shuffle_rows, seed=seed)
+      )
+      return dataset.filter(lambda row: row['kept']) if drops else dataset
 
     epochs = np.iinfo(np.int64).max // 2_000_006 if split == 'train' else 1
     return tf.data.Dataset.range(epochs).flat_map(one)

@@ -36,7 +36,7 @@ from .units.counting import LocalEngine
 from .units.lexicon import Lexicon, Settings
 from .units.segmentation import Segmenter
 
-_VERSION = 3  # of what is made here; part of the fingerprint
+_VERSION = 4  # of what is made here; part of the fingerprint
 _BATCH = 256  # documents annotated at a time
 _CREDITS = ('id', 'license', 'source')  # of every cached document, as text
 
@@ -130,6 +130,7 @@ class TextTask:
     }
     # seqio reads the first folder that knows the name: ours must come before one of other settings.
     own = os.path.join(folder, 'cache')
+    cache.check(os.path.join(own, self.name))
     seqio.utils.set_global_cache_dirs([own, *(path for path in seqio.utils.get_global_cache_dirs() if path != own)])
     if self.name in seqio.TaskRegistry.names():
       seqio.TaskRegistry.remove(self.name)

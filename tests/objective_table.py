@@ -2,11 +2,24 @@
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
-from unmask.objectives import base, causal_masked, masked_lm, meap, next_token, pmi_masking, random, salient_span
+from unmask.objectives import (
+  base,
+  causal_masked,
+  masked_lm,
+  meap,
+  meap_fine_tuning,
+  next_token,
+  pmi_masking,
+  preprocessor,
+  random_span,
+  salient_span,
+  salient_text_to_text,
+)
 
 SPECIAL = base.SpecialTokens(pad=0, eos=1, bos=2, mask=4, end_of_span=5, sentinels=tuple(range(6, 22)), text=(32, 500))
 
@@ -21,6 +34,8 @@ class Row:
     share: share of a full row's text that is corrupted, where the paper gives one.
     exact: the exact number of corrupted positions for a row of n real tokens, where it is exact.
     flat: whether each text position is equally likely to be corrupted.
+    random: whether copies of a row are corrupted in many ways (False where a row has few things to corrupt).
+    copies: whether a copy of the row stands behind it.
     hides: whether every corrupted token is hidden from the model (no random or kept tokens).
   """
 
@@ -29,6 +44,8 @@ class Row:
   share: float | None = None
   exact: Callable[[int], int] | None = None
   flat: bool = True
+  random: bool = True
+  copies: bool = False
   hides: bool = True
 
 
@@ -69,6 +86,32 @@ def _rotated(clean: dict, row: dict) -> np.ndarray:
   return np.pad(np.array(result, np.int32), (0, len(clean['targets']) - len(result)))
 
 
+def _copied(joined: bool) -> Callable[[dict, dict], np.ndarray]:
+  """The original, after the copies behind it were held against it; `joined` says how their segments are numbered."""
+
+  def restore(clean: dict, row: dict) -> np.ndarray:
+    length = len(clean['targets'])
+    original, segments = row['decoder_input_tokens'][:length], row['decoder_segment_ids'][:length]
+    copy, behind = row['decoder_input_tokens'][length:].copy(), row['decoder_segment_ids'][length:]
+    scored = np.flatnonzero(row['decoder_loss_weights'][length:])
+    assert (copy[scored + 1] == SPECIAL.mask).all()
+    copy[scored + 1] = row['decoder_target_tokens'][length:][scored]
+    np.testing.assert_array_equal(copy[behind > 0], original[behind > 0])
+    np.testing.assert_array_equal(behind[behind > 0], (segments + (0 if joined else segments.max()))[behind > 0])
+    for segment in range(1, segments.max() + 1):
+      answer = (segments == segment) & (clean['answer_ids'] > 0)
+      masked = (row['decoder_input_tokens'][length:] == SPECIAL.mask) & (segments == segment)
+      long = answer.sum() > 8
+      assert masked.sum() == (int(0.1 * answer.sum()) if long else 0)
+      assert not masked[~answer].any()
+      assert (behind[segments == segment] > 0).all() == long
+    answers = (clean['answer_ids'] > 0) & (segments > 0)
+    np.testing.assert_array_equal(np.flatnonzero(row['decoder_loss_weights'][:length]) + 1, np.flatnonzero(answers))
+    return original
+
+  return restore
+
+
 def _budget(rate: float) -> Callable[[int], int]:
   return lambda n: max(1, round(n * rate))
 
@@ -92,7 +135,21 @@ TABLE = {
   ),
   'whole_word': Row(lambda: masked_lm.MaskedLM(unit='word'), _in_place, share=0.15, hides=False),
   'pmi_masking': Row(pmi_masking.PMIMasking, _in_place, share=0.15, hides=False),
-  'salient_span': Row(salient_span.SalientSpan, _in_place, flat=False),
+  'salient_span': Row(salient_span.SalientSpan, _in_place, flat=False, random=False),
+  'random_span': Row(
+    random_span.RandomSpan, _in_place, share=0.15, exact=lambda n: math.ceil(n * 0.15), flat=False, hides=False
+  ),
+  'salient_text_to_text': Row(salient_text_to_text.SalientTextToText, _rotated, flat=False, random=False),
+  'meap_fine_tuning': Row(
+    lambda: meap_fine_tuning.MEAPFineTuning(min_answer=8), _copied(joined=True), flat=False, random=False, copies=True
+  ),
+  'meap_fine_tuning_separate': Row(
+    lambda: meap_fine_tuning.MEAPFineTuning(min_answer=8, form='separate'),
+    _copied(joined=False),
+    flat=False,
+    random=False,
+    copies=True,
+  ),
   'salient_span_budget': Row(lambda: salient_span.SalientSpan(form='budget'), _in_place, flat=False),
 }
 
@@ -102,15 +159,16 @@ def corrupt(
 ) -> dict:
   """Features of rows numbered from `first`, NumPy in and out."""
   count = len(rows['targets'])
-  ids = tf.range(first, first + count, dtype=tf.int64)
-  seeds = random.row_seeds(seed, tf.fill([count], tf.constant(epoch, tf.int64)), ids)
-  features = objective.corrupt({name: tf.constant(value) for name, value in rows.items()}, seeds, SPECIAL)
+  known = {'example_id': np.arange(first, first + count), 'epoch': np.full(count, epoch)}
+  features = preprocessor.corrupt_block(objective, SPECIAL, seed)(
+    {name: tf.constant(value) for name, value in (rows | known).items()}
+  )
   return {name: value.numpy() for name, value in features.items()}
 
 
 def make_rows(generator: np.random.Generator, count: int, length: int, segments: int = 3, full: bool = False) -> dict:
   """Random rows: 1 to `segments` documents each, of at least one token, with units; then padding unless `full`."""
-  names = ('targets', 'segment_ids', 'word_ids', 'collocation_ids', 'salient_ids')
+  names = ('targets', 'segment_ids', 'word_ids', 'collocation_ids', 'collocation_lengths', 'salient_ids', 'answer_ids')
   rows = {name: np.zeros((count, length), np.int32) for name in names}
   for b in range(count):
     pieces = int(generator.integers(1, segments + 1))
@@ -126,6 +184,8 @@ def make_rows(generator: np.random.Generator, count: int, length: int, segments:
       words = 1 + np.cumsum(generator.random(end - start - 2) < 0.6)
       rows['word_ids'][b, start + 1 : end - 1] = words
       rows['collocation_ids'][b, start + 1 : end - 1] = 1 + words // 2
+      rows['collocation_lengths'][b, start + 1 : end - 1] = _entries(generator, words)
+      rows['answer_ids'][b, start + (end - start) // 3 : end] = 1
       rows['salient_ids'][b, start + 1 : end - 1] = np.where(words % 3 == 0, words, 0)
     # Segments that were too short leave holes: close them up.
     kept = rows['segment_ids'][b] > 0
@@ -134,6 +194,17 @@ def make_rows(generator: np.random.Generator, count: int, length: int, segments:
       rows[name][b] = np.pad(value, (0, length - len(value)))
     rows['segment_ids'][b] = _renumber(rows['segment_ids'][b])
   return rows
+
+
+def _entries(generator: np.random.Generator, words: np.ndarray) -> np.ndarray:
+  """Lengths of entries of 2 to 5 words that begin at random words and may overlap; none lies inside another."""
+  lengths, last = np.zeros_like(words), 0
+  for first in np.unique(words):
+    end = first + int(generator.integers(2, 6))
+    if generator.random() < 0.3 and last < end <= words.max() + 1:
+      lengths[np.flatnonzero(words == first)[0]] = np.isin(words, range(first, end)).sum()
+      last = end
+  return lengths
 
 
 def _renumber(segments: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Order, epochs, hosts and positions of the rows that reach the model, on the default corpus and a small one."""
 
 import itertools
+import pathlib
 
 import numpy as np
 import pytest
@@ -45,6 +46,22 @@ def test_global_batches_do_not_depend_on_the_number_of_hosts(default_source, hos
         np.testing.assert_array_equal(one[n][name], np.concatenate([part[n][name] for part in parts]))
 
 
+def test_no_row_depends_on_the_number_of_threads(default_source):
+  import dataclasses
+
+  from unmask.objectives import causal_masked, meap, pmi_masking
+
+  config = default_source.config
+  for objective in (next_token.NextToken(), causal_masked.CausalMasked(), pmi_masking.PMIMasking(), meap.MEAP()):
+    one, many = (
+      _take(dataclasses.replace(config, threads=threads).open(say=lambda line: None).batches(objective, 32), 6)
+      for threads in (1, 7)
+    )
+    for a, b in zip(one, many, strict=True):
+      for name in a:
+        np.testing.assert_array_equal(a[name], b[name])
+
+
 def test_every_epoch_reads_every_row_once_in_another_order_and_masks_anew(small):
   count = sum(1 for _ in small.rows('train'))
   seen = _take((tuple(b['decoder_input_tokens'][0]) for b in small.batches(next_token.NextToken(), 1)), 2 * count)
@@ -61,10 +78,28 @@ def test_every_epoch_reads_every_row_once_in_another_order_and_masks_anew(small)
 
 
 def test_held_out_documents_are_not_in_training(default_source):
-  train = {row['targets'].tobytes() for row in default_source.rows('train').as_numpy_iterator()}
-  held_out = [row['targets'].tobytes() for row in default_source.rows('validation').as_numpy_iterator()]
-  assert len(held_out) > 1000
-  assert not [row for row in held_out if row in train]
+  import seqio
+
+  task = seqio.get_mixture_or_task('default_text')
+  ids = {}
+  for split in ('train', 'validation'):
+    documents = task._get_cached_source(split).get_dataset(split=split, shuffle=False).as_numpy_iterator()
+    ids[split] = {document['id'].decode() for document in documents}
+  assert len(ids['validation']) > 400
+  assert all(corpora.is_validation(identity, 20) for identity in ids['validation'])
+  assert not any(corpora.is_validation(identity, 20) for identity in ids['train'])
+
+
+def test_rows_read_in_bulk_are_those_that_seqio_gives(default_source):
+  import seqio
+
+  task = seqio.get_mixture_or_task('default_text')
+  names = ('targets', 'segment_ids', 'word_ids', 'collocation_ids', 'salient_ids', 'example_id')
+  given = task.get_dataset({'targets': 64}, 'validation', shuffle=False, use_cached=True, num_epochs=1)
+  pairs = zip(given.as_numpy_iterator(), default_source.rows('validation').as_numpy_iterator(), strict=True)
+  for one, other in itertools.islice(pairs, 2000):
+    for name in names:
+      np.testing.assert_array_equal(one[name], other[name])
 
 
 def test_the_corpus_reaches_the_rows_whole(default_source, default_task):
@@ -94,3 +129,30 @@ def test_missing_tasks_units_and_lengths_are_named(default_source):
   )
   with pytest.raises(UserError, match='salient_ids'):
     preprocessor.keep_rows(salient_span.SalientSpan(), default_source.special)(bare)
+
+
+def test_a_damaged_cache_is_named(small_text, tmp_path):
+  """A file cut short is found before anything is read; a flipped byte where it is read."""
+  task = register.TextTask(
+    name='damaged',
+    corpus=corpora.LocalText(pattern=small_text),
+    data_dir=str(tmp_path / 'data'),
+    vocabulary_size=1000,
+  )
+  config = pipeline.Pipeline(mixture_or_task_name='damaged', task_feature_lengths={'targets': 64}, task=task)
+  folder = task.prepare(say=lambda line: None)
+  (path, *_) = sorted((pathlib.Path(folder) / 'cache' / 'damaged').glob('train.tfrecord-*'))
+  whole = path.read_bytes()
+  flipped = bytearray(whole)
+  flipped[len(whole) // 2] ^= 1
+  path.write_bytes(flipped)
+  with pytest.raises(UserError, match='is damaged'):
+    _take(config.open(say=lambda line: None).batches(next_token.NextToken(), 8), 10_000)
+  path.write_bytes(whole[:-100])
+  with pytest.raises(UserError, match=f'{path.name} is damaged: .* bytes of .*; delete'):
+    config.open(say=lambda line: None)
+  path.unlink()
+  with pytest.raises(UserError, match=f'{path.name} is damaged: 0 bytes'):
+    config.open(say=lambda line: None)
+  path.write_bytes(whole)
+  assert _take(config.open(say=lambda line: None).batches(next_token.NextToken(), 8), 1)

@@ -1,0 +1,131 @@
+"""Cutting spans out of documents and appending them behind sentinels, as CM3 does. TensorFlow graph functions.
+
+A segment `A B C D E` with spans B and D becomes
+
+    A <mask:0> C <mask:1> E <mask:0> B <eoss> <mask:1> D <eoss>
+
+The result is a sequence of pieces: kept text, sentinels, moved text, end tokens. A cumulative sum of their lengths says
+where each begins; what differs from piece to piece is scattered there as a difference and summed up along the row.
+"""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from . import base
+
+
+class Rotated(NamedTuple):
+  """Rows after the rotation, int32 [batch, out_length] each.
+
+  Attributes:
+    tokens, segment_ids: 0 on padding.
+    moved: 1 on sentinels, moved text and end tokens.
+    in_tail: 1 on moved text and end tokens alone.
+  """
+
+  tokens: tf.Tensor
+  segment_ids: tf.Tensor
+  moved: tf.Tensor
+  in_tail: tf.Tensor
+
+
+def segment_edges(member: tf.Tensor, segment_ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+  """First position of `member` in each segment and one past the last: int32 [batch, segments], both 0 where none is.
+
+  Args:
+    member: bool [batch, length].
+    segment_ids: int32 [batch, length], 0 = padding.
+  """
+  batch, length = tf.unstack(tf.shape(segment_ids))
+  count = tf.reduce_max(segment_ids) + 1
+  index = tf.range(length)[tf.newaxis] + tf.zeros_like(segment_ids)
+  flat = tf.reshape(segment_ids + count * tf.range(batch)[:, tf.newaxis], [-1])
+  past = tf.math.unsorted_segment_max(tf.reshape(tf.where(member, index + 1, 0), [-1]), flat, batch * count)
+  first = tf.math.unsorted_segment_min(tf.reshape(tf.where(member, index, length), [-1]), flat, batch * count)
+  past, first = (tf.reshape(x, [batch, count])[:, 1:] for x in (past, first))
+  past = tf.maximum(past, 0)  # a segment that no row has
+  return tf.where(past > 0, first, 0), past
+
+
+def rotate(
+  rows: base.Features,
+  special: base.SpecialTokens,
+  start: tf.Tensor,
+  end: tf.Tensor,
+  out_length: int,
+  *,
+  end_each_span: bool = True,
+) -> Rotated:
+  """Moves the spans to the end of their segments.
+
+  Args:
+    rows: 'targets' and 'segment_ids', int32 [batch, length]; segments follow each other without gaps.
+    special: sentinels and the end-of-span token.
+    start, end: int32 [batch, segments, spans], half-open ranges of row positions, disjoint and sorted inside a segment;
+      empty ones are no spans and come last.
+    out_length: positions of the result; what does not fit is lost.
+    end_each_span: whether every moved span is closed by an end token, or only the last of a segment.
+  """
+  tokens, segments = rows['targets'], rows['segment_ids']
+  batch, spans = tf.shape(tokens)[0], tf.shape(start)[2]
+  placed = end > start
+  one = tf.cast(placed, tf.int32)
+  begin, past = segment_edges(segments > 0, segments)
+  start, end = (tf.where(placed, x, past[..., tf.newaxis]) for x in (start, end))
+  kept_from = tf.concat([begin[..., tf.newaxis], end], axis=-1)
+  kept = tf.concat([start, past[..., tf.newaxis]], axis=-1) - kept_from
+  last = one - tf.pad(one[..., 1:], [[0, 0], [0, 0], [0, 1]])  # a segment's last span
+  ends = one if end_each_span else last
+  sentinel = tf.gather(tf.constant(special.sentinels, tf.int32), tf.range(spans))[tf.newaxis, tf.newaxis]
+
+  def lay(kept_value, gap_value, sentinel_value, span_value, end_value) -> tf.Tensor:
+    """Values of all pieces in the order of the result, [batch, segments * pieces]."""
+    parts = (kept_value, gap_value, sentinel_value, span_value, end_value)
+    parts = [tf.broadcast_to(x, tf.shape(kept if i == 0 else start)) for i, x in enumerate(parts)]
+    head = tf.stack([parts[0][..., :-1], parts[1]], axis=-1)
+    tail = tf.stack(parts[2:], axis=-1)
+    flat = [tf.reshape(x, [batch, tf.shape(start)[1], -1]) for x in (head, parts[0][..., -1:], tail)]
+    return tf.reshape(tf.concat(flat, axis=-1), [batch, -1])
+
+  sizes = lay(kept, one, one, end - start, ends)
+  at = tf.cumsum(sizes, axis=1, exclusive=True)
+  owner = tf.range(1, tf.shape(start)[1] + 1)[tf.newaxis, :, tf.newaxis]
+  extra = lay(0, sentinel, sentinel, 0, special.end_of_span)
+  source = tf.where(extra > 0, at, lay(kept_from, 0, 0, start, 0))
+  # Where the token comes from (as a distance), with what it is in the two lowest bits.
+  kind = lay(0, 1, 1, 3, 3)
+  packed, segment = _spread(at, [(source - at) * 4 + kind, lay(owner, owner, owner, owner, owner)], out_length)
+  index = tf.range(out_length)[tf.newaxis]
+  real = index < tf.reduce_sum(sizes, axis=1, keepdims=True)
+  origin = tf.clip_by_value(index + tf.bitwise.right_shift(packed, 2), 0, tf.shape(tokens)[1] - 1)
+  flat_at = tf.where((extra > 0) & (sizes > 0), tf.minimum(at, out_length), out_length)
+  flat_at = tf.reshape(flat_at + (out_length + 1) * tf.range(batch)[:, tf.newaxis], [-1, 1])
+  inserted = tf.tensor_scatter_nd_max(tf.zeros([batch * (out_length + 1)], tf.int32), flat_at, tf.reshape(extra, [-1]))
+  inserted = tf.reshape(inserted, [batch, out_length + 1])[:, :out_length]
+  values = tf.where(inserted > 0, inserted, tf.gather(tokens, origin, batch_dims=1))
+  zero = lambda x: tf.ensure_shape(tf.where(real, x, 0), [None, out_length])
+  return Rotated(
+    tokens=zero(values),
+    segment_ids=zero(segment),
+    moved=zero(tf.bitwise.bitwise_and(packed, 1)),
+    in_tail=zero(tf.bitwise.bitwise_and(tf.bitwise.right_shift(packed, 1), 1)),
+  )
+
+
+def _spread(at: tf.Tensor, values: list[tf.Tensor], length: int) -> list[tf.Tensor]:
+  """Each piece's value at all positions from its own beginning to the next one's: int32 [batch, length] a value.
+
+  Args:
+    at: int32 [batch, pieces], ascending; a piece of no length begins where the next one does.
+    values: int32 [batch, pieces] each.
+  """
+  batch = tf.shape(at)[0]
+  flat = tf.reshape(tf.minimum(at, length) + (length + 1) * tf.range(batch)[:, tf.newaxis], [-1, 1])
+
+  def one(value: tf.Tensor) -> tf.Tensor:
+    steps = value - tf.pad(value[:, :-1], [[0, 0], [1, 0]])
+    steps = tf.scatter_nd(flat, tf.reshape(steps, [-1]), [batch * (length + 1)])
+    return tf.cumsum(tf.reshape(steps, [batch, length + 1]), axis=1)[:, :length]
+
+  return [one(value) for value in values]

@@ -1,0 +1,66 @@
+"""Masking rates that change while a model trains. TensorFlow."""
+
+import dataclasses
+
+import tensorflow as tf
+
+from . import base
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LinearRate:
+  """A rate that goes from `start` to `end` in a straight line over the first `steps` batches, and stays there.
+
+  30 % to 15 % gains 0.46 points of GLUE for BERT-base (arXiv 2305.15096, abstract); GPT-BERT does it too (2410.24159).
+
+  Attributes:
+    start, end: shares in [0, 1].
+    steps: batches from the one to the other; TRAIN_STEPS as a rule.
+  """
+
+  start: float
+  end: float
+  steps: int
+
+  def __post_init__(self) -> None:
+    base.require_prob('LinearRate.start', self.start)
+    base.require_prob('LinearRate.end', self.end)
+    if self.steps < 1:
+      raise base.UserError(f'LinearRate.steps is {self.steps}; it must be 1 or more.')
+
+
+Rate = float | LinearRate
+
+
+def require(name: str, rate: Rate) -> None:
+  """Raises UserError unless `rate` is a share or a schedule of shares."""
+  if not isinstance(rate, LinearRate):
+    base.require_prob(name, rate)
+
+
+def first(rate: Rate) -> float:
+  """The rate of the first step."""
+  return rate.start if isinstance(rate, LinearRate) else rate
+
+
+def largest(rate: Rate) -> float:
+  """The highest rate of all steps."""
+  return max(rate.start, rate.end) if isinstance(rate, LinearRate) else rate
+
+
+def needs_step(objective: base.Objective) -> bool:
+  """Whether a setting of the objective changes with the step of training."""
+  return any(isinstance(getattr(objective, field.name), LinearRate) for field in dataclasses.fields(objective))
+
+
+def of_rows(rate: Rate, rows: base.Features) -> tf.Tensor:
+  """The rate of each row, float64 [batch].
+
+  Args:
+    rate: a share or a schedule.
+    rows: with 'step', int64 [batch], the batches read before this one, where the rate is a schedule.
+  """
+  if not isinstance(rate, LinearRate):
+    return tf.fill(tf.shape(rows['targets'])[:1], tf.constant(rate, tf.float64))
+  done = tf.minimum(tf.cast(rows['step'], tf.float64) / rate.steps, 1.0)
+  return rate.start + (rate.end - rate.start) * done
