@@ -11,7 +11,7 @@ from ..tasks import vocabularies
 from ..tasks.pipeline import Pipeline, Source
 
 # Settings that change neither the parameters nor what they mean: memory, speed and precision.
-_FREE = ('dtype', 'remat', 'scan_unroll', 'loss_chunk', 'vocab_size')
+_FREE = ('dtype', 'attention', 'remat', 'scan_unroll', 'loss_chunk', 'vocab_size')
 
 
 def facts(model: DecoderConfig, objective: Objective, pipeline: Pipeline) -> dict:

@@ -8,6 +8,8 @@ token i may see token j iff both are in the same non-zero segment and
 import jax
 import jax.numpy as jnp
 
+from .config import DecoderConfig
+
 
 def visible(
   segment_ids_BxL: jax.Array,
@@ -39,6 +41,20 @@ def visible(
     allowed = jnp.asarray(table)
     seen &= allowed[groups_BxL[:, :, None], groups_BxL[:, None, :]]
   return same & (seen | jnp.eye(length, dtype=bool)[None])
+
+
+def kernel(config: DecoderConfig, ordered: bool | tuple[bool, ...], general: bool) -> str:
+  """Which implementation serves a rule: 'xla', 'splash' or 'splash_interpret'.
+
+  Args:
+    config: says which is wanted.
+    ordered: the rule's order, one for all layers or one a layer.
+    general: whether the rule has groups or levels of its own.
+  """
+  wanted = config.attention
+  if wanted == 'auto':
+    wanted = 'splash' if jax.default_backend() == 'tpu' else 'xla'
+  return wanted if isinstance(ordered, bool) and not general else 'xla'
 
 
 def attend(q_BxLxHxE: jax.Array, k_BxLxKxE: jax.Array, v_BxLxKxE: jax.Array, visible_BxLxL: jax.Array) -> jax.Array:

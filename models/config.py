@@ -23,6 +23,9 @@ class DecoderConfig:
     norm_epsilon: RMSNorm's epsilon; 1e-5 as in Llama.
     dtype: of activations and matrix products ('float32' or 'bfloat16'); softmax, norms and losses are float32.
     param_dtype: of the parameters.
+    attention: 'splash' is Pallas's kernel for TPU, which serves causal and bidirectional rules without an L x L mask;
+      'xla' is plain products, for any device and rule; 'splash_interpret' runs the kernel's steps anywhere, slowly, for
+      tests. 'auto' takes splash on TPU. General rules always take 'xla'.
     remat: what the backward pass recomputes: 'none' keeps all activations, 'dots' keeps products with weights, 'full'
       keeps only each block's input.
     scan_unroll: how many layers one step of the layer scan holds; num_layers unrolls it, which is faster on CPU.
@@ -41,6 +44,7 @@ class DecoderConfig:
   norm_epsilon: float = 1e-5
   dtype: Literal['float32', 'bfloat16'] = 'float32'
   param_dtype: Literal['float32', 'bfloat16'] = 'float32'
+  attention: Literal['auto', 'xla', 'splash', 'splash_interpret'] = 'auto'
   remat: Literal['none', 'dots', 'full'] = 'none'
   scan_unroll: int = 1
   loss_chunk: int = 128
@@ -53,6 +57,7 @@ class DecoderConfig:
     for name, allowed in {
       'dtype': ('float32', 'bfloat16'),
       'param_dtype': ('float32', 'bfloat16'),
+      'attention': ('auto', 'xla', 'splash', 'splash_interpret'),
       'remat': ('none', 'dots', 'full'),
     }.items():
       if getattr(self, name) not in allowed:

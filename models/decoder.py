@@ -52,8 +52,9 @@ class Decoder(nn.Module):
     see = functools.partial(
       attention.visible, segment_ids_BxL, levels_BxL=levels_BxL, groups_BxL=groups_BxL, table=table
     )
+    kernel = attention.kernel(c, ordered, general=not (table is None and levels_BxL is None and groups_BxL is None))
     if isinstance(ordered, bool):
-      masks, by_layer = (see(ordered),), (ordered,) * c.num_layers
+      masks, by_layer = (see(ordered),) if kernel == 'xla' else (), (ordered,) * c.num_layers
     elif len(ordered) == c.num_layers:
       masks, by_layer = (see(True), see(False)), ordered
     else:
@@ -66,11 +67,11 @@ class Decoder(nn.Module):
       block,
       variable_axes={'params': 0},
       split_rngs={'params': True},
-      in_axes=(0, nn.broadcast, nn.broadcast),
+      in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
       length=c.num_layers,
       unroll=c.scan_unroll,
       metadata_params={nn.PARTITION_NAME: 'layers'},
-    )(c, name='blocks')(x, jnp.asarray(by_layer), positions_BxL, masks)
+    )(c, kernel, ordered is True, name='blocks')(x, jnp.asarray(by_layer), positions_BxL, segment_ids_BxL, masks)
     if not c.tied_embeddings:
       layers.param(self, 'output', (c.embed_dim, c.vocab_size), ('embed', 'vocab'), c.embed_dim, c.param_dtype)
     return layers.RMSNorm(c, name='final_norm')(x)

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from . import attention
+from . import attention, splash
 from .config import DecoderConfig
 
 
@@ -44,12 +44,21 @@ def rotate(x_BxLxHxE: jax.Array, positions_BxL: jax.Array, theta: float) -> jax.
 
 
 class Attention(nn.Module):
-  """Self-attention with rotary positions and grouped-query heads."""
+  """Self-attention with rotary positions and grouped-query heads.
+
+  Attributes:
+    kernel: the implementation, from `attention.kernel`.
+    causal: the order of all layers; only 'splash' asks for it, 'xla' takes a mask.
+  """
 
   config: DecoderConfig
+  kernel: str = 'xla'
+  causal: bool = True
 
   @nn.compact
-  def __call__(self, x_BxLxD: jax.Array, positions_BxL: jax.Array, visible_BxLxL: jax.Array) -> jax.Array:
+  def __call__(
+    self, x_BxLxD: jax.Array, positions_BxL: jax.Array, segment_ids_BxL: jax.Array, visible_BxLxL: jax.Array | None
+  ) -> jax.Array:
     c = self.config
     x = x_BxLxD.astype(c.dtype)
 
@@ -62,7 +71,11 @@ class Attention(nn.Module):
     q = rotate(project('query', c.num_heads, 'heads'), positions_BxL, c.rope_theta)
     k = rotate(project('key', c.num_kv_heads, 'kv_heads'), positions_BxL, c.rope_theta)
     v = project('value', c.num_kv_heads, 'kv_heads')
-    mixed = attention.attend(q, k, v, visible_BxLxL)
+    if self.kernel == 'xla':
+      mixed = attention.attend(q, k, v, visible_BxLxL)
+    else:
+      interpret = self.kernel == 'splash_interpret'
+      mixed = splash.attend(q, k, v, segment_ids_BxL, causal=self.causal, interpret=interpret)
     width = c.num_heads * c.head_dim
     out = param(
       self, 'out', (c.num_heads, c.head_dim, c.embed_dim), ('heads', 'head_dim', 'embed'), width, c.param_dtype
@@ -87,20 +100,30 @@ class GatedMLP(nn.Module):
 class Block(nn.Module):
   """Pre-norm residual block: attention, then MLP. Written for `nn.scan`: carries x, returns no output.
 
-  `masks` holds one mask for every layer, or two, of which `ordered` chooses the first.
+  `masks` holds one mask for every layer, or two, of which `ordered` chooses the first, or none for a kernel that makes
+  its own.
   """
 
   config: DecoderConfig
+  kernel: str = 'xla'
+  causal: bool = True
 
   @nn.compact
   def __call__(
-    self, x_BxLxD: jax.Array, ordered: jax.Array, positions_BxL: jax.Array, masks_BxLxL: tuple[jax.Array, ...]
+    self,
+    x_BxLxD: jax.Array,
+    ordered: jax.Array,
+    positions_BxL: jax.Array,
+    segment_ids_BxL: jax.Array,
+    masks_BxLxL: tuple[jax.Array, ...],
   ) -> tuple[jax.Array, None]:
     axes = ('batch', 'length', 'activation_embed')
-    mask = masks_BxLxL[0] if len(masks_BxLxL) == 1 else jnp.where(ordered, *masks_BxLxL)
+    mask = None
+    if masks_BxLxL:
+      mask = masks_BxLxL[0] if len(masks_BxLxL) == 1 else jnp.where(ordered, *masks_BxLxL)
     x = nn.with_logical_constraint(x_BxLxD, axes)
-    x = x + Attention(self.config, name='attention')(
-      RMSNorm(self.config, name='attention_norm')(x), positions_BxL, mask
+    x = x + Attention(self.config, self.kernel, self.causal, name='attention')(
+      RMSNorm(self.config, name='attention_norm')(x), positions_BxL, segment_ids_BxL, mask
     )
     x = x + GatedMLP(self.config, name='mlp')(RMSNorm(self.config, name='mlp_norm')(x))
     return nn.with_logical_constraint(x, axes), None
