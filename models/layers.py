@@ -47,8 +47,8 @@ class Attention(nn.Module):
   """Self-attention with rotary positions and grouped-query heads.
 
   Attributes:
-    kernel: the implementation, from `attention.kernel`.
-    causal: the order of all layers; only 'splash' asks for it, 'xla' takes a mask.
+    kernel: the implementation, from `attention.kernel`; 'xla' takes a mask, the others none.
+    causal: the order of all layers, for a kernel that takes no mask.
   """
 
   config: DecoderConfig
@@ -71,7 +71,7 @@ class Attention(nn.Module):
     q = rotate(project('query', c.num_heads, 'heads'), positions_BxL, c.rope_theta)
     k = rotate(project('key', c.num_kv_heads, 'kv_heads'), positions_BxL, c.rope_theta)
     v = project('value', c.num_kv_heads, 'kv_heads')
-    if self.kernel == 'xla':
+    if visible_BxLxL is not None:
       mixed = attention.attend(q, k, v, visible_BxLxL)
     else:
       interpret = self.kernel == 'splash_interpret'
