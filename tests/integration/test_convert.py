@@ -10,7 +10,6 @@ from unmask.objectives import causal_masked, masked_lm, meap, preprocessor
 from unmask.objectives.base import MODEL_FEATURES
 from unmask.tasks import convert, pipeline, rows, vocabularies
 
-
 OF_TEXT = sorted(name for name, entry in TABLE.items() if 'answer_ids' not in entry.make().units)
 
 
