@@ -201,6 +201,8 @@ def _make_dir(model_dir: str) -> None:
 def _write_realised(model_dir: str, source: Source, objective: Objective, writer: metrics.MetricsWriter) -> None:
   """The realised shares of the objective on real rows, and the configuration as TensorBoard text."""
   shares = realised.shares(source, objective, num_rows=300)
+  for line in realised.surprises(shares, objective):
+    print(line)
   with open(os.path.join(model_dir, 'realised.json'), 'w') as file:
     json.dump(shares, file, indent=2)
   writer.text('config', f'```\n{config.operative()}\n```')

@@ -43,6 +43,16 @@ def shares(source: Source, objective: Objective, num_rows: int = 1000, split: st
   return result | ({name: share(name, 'corrupted') for name in ('masked', 'randomised', 'kept')} if in_place else {})
 
 
+def surprises(shares: dict[str, float], objective: Objective) -> list[str]:
+  """A line for each realised figure that is far from what the objective was told: by 0.02 and a tenth of it."""
+  told = objective.configured()
+  return [
+    f'note: {name} is {shares[name]:.3f} of what {type(objective).__name__} reads here, configured {value:.3f}'
+    for name, value in told.items()
+    if name in shares and abs(shares[name] - value) > max(0.02, 0.1 * value)
+  ]
+
+
 def _rows_and_dropped(source: Source, objective: Objective, split: str, num_rows: int) -> tuple[int, int]:
   """How many rows there are, up to `num_rows`, and how many of them hold no example."""
   stream = source.stream(split, objective, drop=False).take(num_rows).batch(64)

@@ -107,8 +107,8 @@ class Objective(abc.ABC):
 
     Args:
       rows: int32 [batch, text_length] each: 'targets' (token ids), 'segment_ids' and the features named in `units`;
-        and int64 [batch] 'example_id', 'seed' (the run's) and, where the reader knows them, 'epoch' and 'step' (batches
-        read before).
+        and int64 [batch] 'example_id', 'epoch', 'seed' (the run's) and, where the reader knows it, 'step' (batches read
+        before).
       seeds: uint32 [batch, 2] from `random.row_seeds`; all randomness comes from here.
       special: the vocabulary's reserved ids.
 

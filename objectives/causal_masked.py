@@ -13,7 +13,7 @@ span is never empty: an empty draw is passed over, and drawn again while the doc
 
 A document here is a segment of a row; its `bos` and `eos` stay where they are. A segment grows by 3 tokens a span, so
 the model reads `text_length + 3 * spans_per_row` positions and no supervised token is cut. Spans beyond `spans_per_row`
-are not placed (last segments first); with the default of 16 that needs more than 16 spans in one row.
+are not placed, those of a random document first; with the default of 16 that needs more than 16 spans in one row.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ import tensorflow as tf
 from .. import UserError
 from . import base, features, random, rotation, scoring
 
-_UNTOUCHED, _COUNT, _ENDS = 0, 1, 2  # random streams
+_UNTOUCHED, _COUNT, _ENDS, _ROOM = 0, 1, 2, 3  # random streams
 _MAX_TRIES = 16 * 16  # n * n candidate pairs for the largest n
 _REDRAWS = 64  # tries for the first non-empty span; a document of s tokens draws an empty one with probability ~1/s
 
@@ -62,8 +62,10 @@ class CausalMasked(base.Objective):
   def __post_init__(self):
     super().__post_init__()
     base.require_prob('CausalMasked.p_untouched', self.p_untouched)
-    if self.mean_spans <= 0 or not 0 <= self.min_spans <= self.max_spans <= 16 or self.spans_per_row < 1:
-      raise UserError('CausalMasked needs mean_spans > 0, 0 <= min_spans <= max_spans <= 16, spans_per_row >= 1.')
+    if not 0 < self.mean_spans <= 100 or not 0 <= self.min_spans <= self.max_spans <= 16 or self.spans_per_row < 1:
+      raise UserError(
+        'CausalMasked needs 0 < mean_spans <= 100, 0 <= min_spans <= max_spans <= 16, spans_per_row >= 1.'
+      )
     base.require_prob('CausalMasked.sentinel_weight', self.sentinel_weight)
     base.require_choice('CausalMasked.bounds', self.bounds, ('clamp', 'truncate'))
     base.require_choice('CausalMasked.end_token', self.end_token, ('span', 'document'))
@@ -84,7 +86,7 @@ class CausalMasked(base.Objective):
       )
     tokens, segments = rows['targets'], rows['segment_ids']
     first, past = rotation.segment_edges(special.is_text(tokens) & (segments > 0), segments)
-    start, end = self._fit(*_draw_spans(seeds, self._draw_counts(seeds, past - first), past - first))
+    start, end = self._fit(seeds, *_draw_spans(seeds, self._draw_counts(seeds, past - first), past - first))
     offset = first[..., tf.newaxis]
     rotated = rotation.rotate(
       rows,
@@ -125,12 +127,14 @@ class CausalMasked(base.Objective):
       inside[0] += sum(mass[: self.min_spans])
     return list(itertools.accumulate(inside))[:-1]
 
-  def _fit(self, start: tf.Tensor, end: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Drops spans beyond `spans_per_row`, in row order."""
-    placed = tf.cast(end > start, tf.int32)
-    shape = tf.shape(placed)
-    rank = tf.reshape(tf.cumsum(tf.reshape(placed, [shape[0], -1]), axis=1), shape)
-    keep = (placed > 0) & (rank <= self.spans_per_row)
+  def _fit(self, seeds: tf.Tensor, start: tf.Tensor, end: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Drops spans beyond `spans_per_row`: documents have their turns in a random order, so that no place loses more."""
+    placed = tf.reduce_sum(tf.cast(end > start, tf.int32), axis=-1)
+    turns = tf.argsort(random.bits(seeds, _ROOM, tf.shape(placed)[1]), axis=1)
+    in_turn = tf.gather(placed, turns, batch_dims=1)
+    room = tf.clip_by_value(self.spans_per_row - tf.cumsum(in_turn, axis=1, exclusive=True), 0, in_turn)
+    room = tf.gather(room, tf.argsort(turns, axis=1), batch_dims=1)
+    keep = tf.range(tf.shape(start)[2]) < room[..., tf.newaxis]
     return tf.where(keep, start, 0), tf.where(keep, end, 0)
 
 

@@ -19,7 +19,6 @@ from . import base, features, random, schedules, scoring, units
 from .attention import BIDIRECTIONAL, AttentionSpec
 
 _SELECT, _CROSSING, _ACTION, _RANDOM_TOKEN, _OVERLAPS = 0, 1, 2, 3, 4  # random streams; units.select_units takes two
-_MOST_OVER = 16  # tokens that the last unit of a row may exceed its count by: the output head's size is static
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,6 +37,8 @@ class MaskedLM(base.Objective):
     draw: whether [MASK] / random / kept is drawn per 'token' (BERT, also for whole words) or once per 'unit'
       (PMI-masking, SpanBERT).
     selection: 'exact' chooses round(rate * length) tokens of a row; 'bernoulli' chooses each unit independently.
+    max_overshoot: with 'chance', tokens that a row may exceed its count by. The output head makes room for them; a unit
+      that needs more is not taken, so units of more tokens than this are masked less often.
     shifted: False scores the token in place; True is MNTP, which reads it from the output one position before.
   """
 
@@ -50,6 +51,7 @@ class MaskedLM(base.Objective):
   overlaps: Literal['epoch', 'document'] = 'epoch'
   selection: Literal['exact', 'bernoulli'] = 'exact'
   last_unit: Literal['skip', 'chance'] = 'skip'
+  max_overshoot: int = 16
   shifted: bool = False
 
   reads_targets: ClassVar[bool] = False
@@ -113,7 +115,7 @@ class MaskedLM(base.Objective):
       return units.select_positions(seeds, _SELECT, starts >= 0, budget)
     if self.last_unit == 'skip':
       return units.select_fitting_units(seeds, _SELECT, starts, budget)
-    return units.select_units(seeds, _SELECT, starts, budget, _MOST_OVER)
+    return units.select_units(seeds, _SELECT, starts, budget, self.max_overshoot)
 
   def replace(
     self, tokens: tf.Tensor, chosen: tf.Tensor, starts: tf.Tensor, seeds: tf.Tensor, special: base.SpecialTokens
@@ -153,7 +155,7 @@ class MaskedLM(base.Objective):
   def max_supervised(self, text_length):
     if self.selection == 'bernoulli':
       return text_length
-    over = _MOST_OVER if self.unit != 'token' and self.last_unit == 'chance' else 0
+    over = self.max_overshoot if self.unit != 'token' and self.last_unit == 'chance' else 0
     return min(text_length, max(1, round(text_length * schedules.largest(self.rate))) + over)
 
   def scorer(self, special):

@@ -19,7 +19,8 @@ class MEAPFineTuning(base.Objective):
   """Answer-only loss with a masked copy of every long answer.
 
   Attributes:
-    rate: share of the answer's tokens that is masked in the copy, int(rate * tokens); 0.1 in the paper (table 9).
+    rate: share of the answer's tokens (its end token aside) that is masked in the copy, max(1, int(rate * tokens)); 0.1
+      in the paper (table 9).
     form: 'joined' puts the copy behind the original in one sequence, which it sees (the paper); 'separate' trains it as
       an example of its own (the released code, MEAP-SFT.py).
     min_answer: answers must be longer than this to be copied; 50 tokens in the code.
@@ -45,7 +46,8 @@ class MEAPFineTuning(base.Objective):
     return 2 * text_length
 
   def max_supervised(self, text_length):
-    return min(2 * text_length, text_length + int(self.rate * text_length))
+    most = int(self.rate * text_length) + text_length // (self.min_answer + 1)  # at least one in every copy
+    return min(2 * text_length, text_length + most)
 
   def scorer(self, special):
     del special
@@ -54,7 +56,7 @@ class MEAPFineTuning(base.Objective):
   def corrupt(self, rows, seeds, special):
     tokens, segments = rows['targets'], rows['segment_ids']
     answer = (rows['answer_ids'] > 0) & (segments > 0)
-    copied, masked = self._masked(seeds, answer, answer & special.is_text(tokens), segments)
+    copied, masked = self._masked(seeds, answer & special.is_text(tokens), segments)
     behind = tf.where(copied, segments, 0)
     if self.form == 'separate':
       behind = tf.where(copied, segments + tf.reduce_max(segments, axis=1, keepdims=True), 0)
@@ -74,11 +76,11 @@ class MEAPFineTuning(base.Objective):
       made['decoder_positions'] = join(place, tf.where(copied, place + size, 0))
     return made
 
-  def _masked(self, seeds, answer, able, segments) -> tuple[tf.Tensor, tf.Tensor]:
-    """Which tokens are copied, and which of those are masked: bool [batch, length] each."""
+  def _masked(self, seeds, able, segments) -> tuple[tf.Tensor, tf.Tensor]:
+    """Which tokens are copied, and which of those masked: bool [batch, length] each. `able` is the answers' text."""
     batch, length = tf.unstack(tf.shape(segments))
     flat = tf.reshape(segments + (length + 1) * tf.range(batch)[:, tf.newaxis], [-1])
-    total = tf.math.unsorted_segment_sum(tf.reshape(tf.cast(answer, tf.int32), [-1]), flat, batch * (length + 1))
+    total = tf.math.unsorted_segment_sum(tf.reshape(tf.cast(able, tf.int32), [-1]), flat, batch * (length + 1))
     size = tf.reshape(tf.gather(total, flat), [batch, length])
     copied = (segments > 0) & (size > self.min_answer)
     # The first `count` of a segment's answer tokens in random order.
@@ -90,7 +92,7 @@ class MEAPFineTuning(base.Objective):
       tf.reshape(tf.where(able & copied, place, length), [-1]), flat, batch * (length + 1)
     )
     rank = place - tf.reshape(tf.gather(first, flat), [batch, length])
-    count = tf.cast(tf.cast(size, tf.float64) * self.rate, tf.int32)
+    count = tf.maximum(tf.cast(tf.cast(size, tf.float64) * self.rate, tf.int32), 1 if self.rate > 0 else 0)
     return copied, able & copied & (rank < count)
 
 

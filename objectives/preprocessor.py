@@ -68,7 +68,10 @@ def corrupt_block(
   """A graph function from a batch of rows to the features of `objective`, [batch, model_length]."""
 
   def block(rows: base.Features) -> base.Features:
-    known = {'seed': tf.fill(tf.shape(rows['example_id']), tf.constant(seed, tf.int64))}
+    known = {
+      'seed': tf.fill(tf.shape(rows['example_id']), tf.constant(seed, tf.int64)),
+      'epoch': _epoch(objective, rows),
+    }
     return objective.corrupt(rows | known, seeds_of_rows(objective, rows, seed), special)
 
   return block
@@ -76,6 +79,9 @@ def corrupt_block(
 
 def seeds_of_rows(objective: base.Objective, rows: base.Features, seed: int) -> tf.Tensor:
   """uint32 [batch, 2], from the run's seed, the rows' epochs and numbers; static masking repeats its first epochs."""
+  return random.row_seeds(seed, _epoch(objective, rows), rows['example_id'])
+
+
+def _epoch(objective: base.Objective, rows: base.Features) -> tf.Tensor:
   epoch = rows.get('epoch', tf.zeros_like(rows['example_id']))
-  epoch = epoch % objective.static_copies if objective.static_copies else epoch
-  return random.row_seeds(seed, epoch, rows['example_id'])
+  return epoch % objective.static_copies if objective.static_copies else epoch

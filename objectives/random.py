@@ -41,8 +41,9 @@ def row_seeds(seed: int, epoch: tf.Tensor, example_id: tf.Tensor) -> tf.Tensor:
   epoch = tf.cast(epoch, tf.uint32)
   lanes = []
   for lane in (0x243F6A88, 0x85A308D3):  # two unrelated constants (digits of pi): the lanes do not collide together
-    x = mix(low ^ _u32(seed ^ lane))
-    x = mix(x + mix(high ^ _u32((seed >> 32) + lane)))
+    # The seed is mixed before it meets the row's number: else row i of one seed would be row i ^ 1 of the next.
+    x = mix(low ^ mix(_u32(seed ^ lane)))
+    x = mix(x + mix(high ^ mix(_u32((seed >> 32) + lane))))
     lanes.append(mix(x + mix(epoch * _u32(_GOLDEN) + _u32(lane))))
   return tf.stack(lanes, axis=-1)
 

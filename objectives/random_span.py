@@ -8,6 +8,7 @@ boundaries is not part of this objective.
 """
 
 import dataclasses
+import math
 from typing import ClassVar, Literal
 
 import tensorflow as tf
@@ -38,8 +39,11 @@ class RandomSpan(masked_lm.MaskedLM):
   def __post_init__(self):
     super().__post_init__()
     base.require_prob('RandomSpan.geometric_prob', self.geometric_prob)
-    if self.unit != 'word' or self.selection != 'exact' or self.max_span_words < 1:
-      raise UserError("RandomSpan needs unit='word', selection='exact' and max_span_words of 1 or more.")
+    if (self.unit, self.selection, self.last_unit) != ('word', 'exact', 'skip') or self.max_span_words < 1:
+      raise UserError(
+        "RandomSpan needs unit='word', selection='exact', last_unit='skip' and max_span_words of 1 or more; its last "
+        'span is cut where the count is met.'
+      )
 
   def max_supervised(self, text_length):
     return min(text_length, int(text_length * schedules.largest(self.rate)) + 1)
@@ -68,7 +72,8 @@ class RandomSpan(masked_lm.MaskedLM):
     accepted = _accepted(first, words)
     # The earliest accepted draw of each (first word, length), then of each word: a span of n words covers n of them.
     batch = tf.shape(starts)[0]
-    limit = self.max_span_words
+    limit = min(self.max_span_words, starts.shape[1])
+    words = tf.minimum(words, limit)
     flat = (tf.range(batch)[:, tf.newaxis] * length + tf.maximum(first, 0)) * limit + words - 1
     turns = tf.where(accepted, tf.range(tf.shape(anchor)[1])[tf.newaxis], _NEVER)
     table = tf.fill([batch * length * limit], _NEVER)
@@ -81,14 +86,21 @@ class RandomSpan(masked_lm.MaskedLM):
     return tf.where(starts >= 0, tf.gather(best, tf.maximum(word, 0), batch_dims=1), _NEVER)
 
   def _draws(self, seeds: tf.Tensor, starts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Anchors (places in the row) and lengths in words: int32 [batch, draws]. More draws than a row ever needs."""
-    draws = max(32, self.max_supervised(starts.shape[1]))
+    """Anchors (places in the row) and lengths in words: int32 [batch, draws].
+
+    As many as cover the rate's share of a row if words have one token and documents do not end spans, with some to
+    spare; rows of one-word documents may stay below their count.
+    """
+    rate = min(schedules.largest(self.rate), 0.99)
+    mass = [(1 - self.geometric_prob) ** k for k in range(self.max_span_words)]
+    mean = sum((k + 1) * p for k, p in enumerate(mass)) / sum(mass)
+    length = starts.shape[1]
+    draws = math.ceil(-1.1 * math.log1p(-rate) * length / mean + 6 * math.sqrt(length)) + 32
     able = tf.cast(starts >= 0, tf.int32)
     rank = tf.cumsum(able, axis=1)
     count = tf.reduce_sum(able, axis=1, keepdims=True)
     wanted = tf.cast(random.uniform(seeds, _ANCHOR, draws) * tf.cast(count, tf.float32), tf.int32)
     anchor = tf.searchsorted(rank, tf.minimum(wanted, tf.maximum(count - 1, 0)) + 1)
-    mass = [(1 - self.geometric_prob) ** k for k in range(self.max_span_words)]
     below = tf.cumsum(tf.constant([p / sum(mass) for p in mass], tf.float32))[:-1]
     words = 1 + tf.searchsorted(below, tf.reshape(random.uniform(seeds, _LENGTH, draws), [-1]), side='right')
     return tf.minimum(anchor, tf.shape(starts)[1] - 1), tf.reshape(words, tf.shape(anchor))
@@ -97,7 +109,7 @@ class RandomSpan(masked_lm.MaskedLM):
 def _words_left(word: tf.Tensor, segment_ids: tf.Tensor) -> tf.Tensor:
   """Words from each token's own to the last of its document, 1 or more; int32 [batch, length]. A span ends there."""
   batch = tf.shape(word)[0]
-  count = tf.reduce_max(segment_ids) + 1
+  count = tf.maximum(tf.reduce_max(segment_ids), 0) + 1
   flat = tf.reshape(segment_ids + count * tf.range(batch)[:, tf.newaxis], [-1])
   last = tf.math.unsorted_segment_max(tf.reshape(word, [-1]), flat, batch * count)
   return tf.maximum(tf.reshape(tf.gather(last, flat), tf.shape(word)) - word + 1, 1)

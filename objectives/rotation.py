@@ -38,7 +38,7 @@ def segment_edges(member: tf.Tensor, segment_ids: tf.Tensor) -> tuple[tf.Tensor,
     segment_ids: int32 [batch, length], 0 = padding.
   """
   batch, length = tf.unstack(tf.shape(segment_ids))
-  count = tf.reduce_max(segment_ids) + 1
+  count = tf.maximum(tf.reduce_max(segment_ids), 0) + 1  # a batch of no rows has no maximum
   index = tf.range(length)[tf.newaxis] + tf.zeros_like(segment_ids)
   flat = tf.reshape(segment_ids + count * tf.range(batch)[:, tf.newaxis], [-1])
   past = tf.math.unsorted_segment_max(tf.reshape(tf.where(member, index + 1, 0), [-1]), flat, batch * count)

@@ -38,6 +38,8 @@ class SalientSpan(masked_lm.MaskedLM):
     super().__post_init__()
     if self.form not in ('one', 'budget'):
       raise UserError(f"SalientSpan.form is {self.form!r}; choose 'one' or 'budget'.")
+    if self.unit != 'salient':
+      raise UserError(f"SalientSpan.unit is {self.unit!r}; it masks 'salient' spans, MaskedLM other units.")
     if self.form == 'one' and (self.rate != masked_lm.MaskedLM.rate or self.selection != 'exact'):
       raise UserError(
         "SalientSpan with form='one' masks one span a passage: rate and selection belong to form='budget'."

@@ -79,14 +79,14 @@ class SalientTextToText(base.Objective):
     """The span of each segment whose turn it is in this epoch, bool [batch, length]."""
     segments = rows['segment_ids']
     batch, length = tf.unstack(tf.shape(segments))
-    count = tf.reduce_max(segments) + 1
+    count = tf.maximum(tf.reduce_max(segments), 0) + 1
     flat = tf.reshape(segments + count * tf.range(batch)[:, tf.newaxis], [-1])
     begins = tf.cast((starts >= 0) & (starts == tf.range(length)[tf.newaxis]), tf.int32)
     spans = tf.math.unsorted_segment_sum(tf.reshape(begins, [-1]), flat, batch * count)
     spans = tf.reshape(spans, [batch, count])
     number = tf.cumsum(begins, axis=1) - 1 - tf.gather(tf.cumsum(spans, axis=1, exclusive=True), segments, batch_dims=1)
     # The first turn differs from segment to segment, and is the same in every epoch.
-    epoch = tf.cast(rows.get('epoch', tf.zeros_like(rows['example_id'])), tf.int64)
+    epoch = tf.cast(rows['epoch'], tf.int64)
     seeds = random.row_seeds(0, rows['seed'], rows['example_id'])  # not of the epoch
     first = tf.cast(random.bits(seeds, 0, count), tf.int64)
     turn = tf.cast((first + epoch[:, tf.newaxis]) % tf.cast(tf.maximum(spans, 1), tf.int64), tf.int32)

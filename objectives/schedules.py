@@ -63,4 +63,4 @@ def of_rows(rate: Rate, rows: base.Features) -> tf.Tensor:
   if not isinstance(rate, LinearRate):
     return tf.fill(tf.shape(rows['targets'])[:1], tf.constant(rate, tf.float64))
   done = tf.minimum(tf.cast(rows['step'], tf.float64) / rate.steps, 1.0)
-  return rate.start + (rate.end - rate.start) * done
+  return tf.clip_by_value(rate.start + (rate.end - rate.start) * done, min(rate.start, rate.end), largest(rate))

@@ -75,15 +75,17 @@ def select_units(seeds: tf.Tensor, stream: int, starts: tf.Tensor, budget: tf.Te
   length = tf.shape(starts)[1]
   index = tf.range(length)[tf.newaxis]
   able = starts >= 0
-  budget = tf.minimum(budget, tf.reduce_sum(tf.cast(able, tf.int32), axis=1))
+  count = lambda x: tf.reduce_sum(tf.cast(x, tf.int32), axis=1)
+  total = count(able)
+  budget = tf.minimum(budget, total)
   column = lambda x: x[:, tf.newaxis]
   # The window begins at a token drawn from all; the circle is cut there, so the other units follow in random order.
   own = tf.where(able, tf.cast(random.bits(seeds, stream, length), tf.int64), -1)
   begin = tf.argmax(own, axis=1, output_type=tf.int32)
   low = able & (starts == column(tf.gather(starts, begin, batch_dims=1)))
-  count = lambda x: tf.reduce_sum(tf.cast(x, tf.int32), axis=1)
   low_size = count(low)
   low_inside = tf.minimum(count(low & (index >= column(begin))), budget)
+  low_inside = tf.maximum(low_inside, budget - (total - low_size))  # the window comes round to where it began
   keys = tf.where(low, _EMPTY, random_order(seeds, stream, starts))
   left = budget - low_inside
   high_key = column(tf.gather(_smallest(keys, tf.reduce_max(left) + 1), tf.minimum(left, length - 1), batch_dims=1))

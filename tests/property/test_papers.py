@@ -173,7 +173,7 @@ def test_meap_released_patterns():
   assert len(np.unique(corrupt(meap.MEAP(), _documents(3000, 64))['corrupted'], axis=0)) > 2900
 
 
-@pytest.mark.parametrize('name', ['mlm', 'meap', 'pmi_masking', 'causal_masked'])
+@pytest.mark.parametrize('name', sorted(set(TABLE) - {'next_token'}))
 def test_static_masking_repeats_its_copies(name):
   objective = dataclasses.replace(TABLE[name].make(), static_copies=3)
   rows = _documents(50, 64) | {'example_id': np.arange(50)}
@@ -181,6 +181,51 @@ def test_static_masking_repeats_its_copies(name):
   masks = [block(rows | {'epoch': np.full(50, epoch)})['corrupted'].numpy() for epoch in range(7)]
   assert all((masks[epoch] == masks[epoch % 3]).all() for epoch in range(7))
   assert len({mask.tobytes() for mask in masks}) == 3
+
+
+def test_seeds_share_no_rows_randomness():
+  """Another seed is another draw, not the same draws for other rows."""
+  ids = tf.range(100_000, dtype=tf.int64)
+  seen = [
+    random.row_seeds(seed, tf.zeros_like(ids), ids).numpy().view(np.uint64)[:, 0] for seed in (0, 1, 2, 42, 2**40)
+  ]
+  assert len(np.unique(np.concatenate(seen))) == 5 * 100_000
+
+
+def test_cm3_room_is_shared_evenly_by_the_documents_of_a_row():
+  rows = make_rows(np.random.default_rng(0), 1, 512, segments=1, full=True)
+  rows['segment_ids'][:] = 1 + np.arange(512) // 32
+  rows = {name: np.repeat(value, 2000, axis=0) for name, value in rows.items()}
+  features = corrupt(causal_masked.CausalMasked(spans_per_row=8), rows)
+  hit = [((features['corrupted'] > 0) & (features['decoder_segment_ids'] == n)).any(axis=1).sum() for n in range(1, 17)]
+  assert scipy.stats.chisquare(hit).pvalue > 1e-3
+
+
+@pytest.mark.parametrize('sizes', [[5, 5], [12, 1, 1], [3], [30, 4, 4, 4, 4, 4, 4, 4, 4, 2]])
+@pytest.mark.parametrize('rate', [0.15, 0.5, 0.9, 1.0])
+def test_every_unit_has_the_same_chance_whatever_the_budget(sizes, rate):
+  row = np.concatenate([[size] + [0] * (size - 1) for size in sizes])
+  rows, _ = _lengths(row.tolist())
+  chosen = corrupt(pmi_masking.PMIMasking(rate=rate, max_overshoot=40), rows)['corrupted'][:, np.flatnonzero(row)]
+  expected = min(max(1, round(rate * len(row))), len(row)) / len(row)
+  np.testing.assert_allclose(chosen.mean(axis=0), expected, atol=4.5 * np.sqrt(0.25 / 4000))
+
+
+@pytest.mark.parametrize(
+  ('length', 'settings'),
+  [(4, {}), (8, {}), (60, {'rate': 0.9}), (300, {'max_span_words': 1, 'rate': 0.5}), (300, {'max_span_words': 1})],
+)
+def test_random_spans_meet_their_count(length, settings):
+  rows, _ = _lengths([0] * length)
+  rows = {name: value[:200] for name, value in rows.items()}
+  objective = random_span.RandomSpan(**settings)
+  assert (corrupt(objective, rows)['corrupted'].sum(axis=1) == int(np.ceil(length * objective.rate))).mean() > 0.99
+
+
+@pytest.mark.parametrize('name', sorted(TABLE))
+def test_a_batch_of_no_rows(name):
+  rows = {key: value[:0] for key, value in _documents(2, 64).items()}
+  assert corrupt(TABLE[name].make(), rows)['decoder_input_tokens'].shape == (0, TABLE[name].make().model_length(64))
 
 
 @pytest.mark.parametrize('make', [masked_lm.MaskedLM, pmi_masking.PMIMasking, meap.MEAP])
@@ -428,14 +473,14 @@ def test_random_spans_are_drawn_as_spanbert_draws_them():
 
 
 def test_meap_fine_tuning_counts_and_forms():
-  """int(0.1 * answer) masked in the copy of an answer of more than 50 tokens; shorter ones are not copied."""
+  """int(0.1 * answer) masked in the copy of an answer of more than 50 tokens, its end aside; others are not copied."""
   rows = _documents(2, 128)
   rows['answer_ids'][:] = 0
-  rows['answer_ids'][0, 60:128], rows['answer_ids'][1, 78:128] = 1, 1  # 68 tokens, and 50
+  rows['answer_ids'][0, 67:128], rows['answer_ids'][1, 77:128] = 1, 1  # 60 tokens and the end, and 50 and the end
   joined, separate = (corrupt(meap_fine_tuning.MEAPFineTuning(form=form), rows) for form in ('joined', 'separate'))
   for features, segment in ((joined, 1), (separate, 2)):
     assert (features['decoder_input_tokens'] == SPECIAL.mask).sum(axis=1).tolist() == [6, 0]
-    assert features['decoder_loss_weights'].sum(axis=1).tolist() == [68 + 6, 50]
+    assert features['decoder_loss_weights'].sum(axis=1).tolist() == [61 + 6, 51]
     assert set(features['decoder_segment_ids'][0, 128:].tolist()) == {segment}
     assert not features['decoder_segment_ids'][1, 128:].any()
   assert joined['decoder_positions'][0].tolist() == list(range(256))
@@ -475,6 +520,9 @@ def test_next_token_losses_refuse_attention_that_sees_the_target(spec):
     (lambda: schedules.LinearRate(start=0.3, end=0.15, steps=0), 'steps'),
     (lambda: masked_lm.MaskedLM(rate=schedules.LinearRate(start=3, end=0.15, steps=9)), 'start is 3'),
     (lambda: salient_span.SalientSpan(rate=0.3), 'rate'),
+    (lambda: salient_span.SalientSpan(unit='word'), "unit is 'word'"),
+    (lambda: random_span.RandomSpan(last_unit='chance'), 'last_unit'),
+    (lambda: causal_masked.CausalMasked(mean_spans=800.0), 'mean_spans'),
     (lambda: salient_span.SalientSpan().check(8), 'needs at least 12'),
     (lambda: next_token.NextToken().check(2), 'at least 4'),
   ],
