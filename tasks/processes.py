@@ -12,14 +12,14 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from .. import UserError
 
 _MOST = 16
 _START = f'from {__name__} import serve; serve()'
 
-Stage = Callable[[int, Callable[[int], None]], Any]
+Stage = Callable[[int, Callable[[int], Any]], Any]
 
 
 def available(shards: int) -> int:
@@ -28,7 +28,7 @@ def available(shards: int) -> int:
   return min(_MOST, cores, shards)
 
 
-def run(stage: Stage, shards: Sequence[int], count: int, tick: Callable[[int], None]) -> list[Any]:
+def run(stage: Stage, shards: Sequence[int], count: int, tick: Callable[[int], Any]) -> list[Any]:
   """What the stage gives for each shard, in order.
 
   Args:
@@ -74,14 +74,14 @@ class _Worker:
   def __init__(self, stage: Stage):
     self._said = tempfile.TemporaryFile()  # noqa: SIM115 closed by `stop`
     paths = [os.path.abspath(path or '.') for path in sys.path]
-    self._process = subprocess.Popen(
+    self._process: subprocess.Popen[bytes] = subprocess.Popen(
       [sys.executable, '-c', _START],
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
       stderr=self._said,
       env=os.environ | {'PYTHONPATH': os.pathsep.join(paths), 'TF_CPP_MIN_LOG_LEVEL': '3'},
     )
-    self._to, self._from = self._process.stdin, self._process.stdout
+    self._to, self._from = cast(BinaryIO, self._process.stdin), cast(BinaryIO, self._process.stdout)
     self._stage = stage
 
   def work(self, waiting: 'queue.SimpleQueue[int]', told: Callable[[str, Any], None]) -> None:
@@ -122,8 +122,7 @@ def _send(file: BinaryIO, value: Any) -> None:
 
 
 def serve() -> None:
-  """The other process: reads a stage and then shards; writes ('tick', documents), ('done', (shard, result)) or ('failed',
-  error)."""
+  """The other process: reads a stage and then shards; writes 'tick', 'done' or 'failed', each with a value."""
   out = os.fdopen(os.dup(1), 'wb')
   os.dup2(2, 1)  # what libraries print is no answer
   try:

@@ -32,7 +32,7 @@ _CREDITS = ('id', 'license', 'source')  # of every cached document, as text
 _WORDS_IN_MEMORY = 2_000_000  # of a gazetteer's tally
 _LONGEST_LINE = 100_000  # of what a vocabulary is trained on; SentencePiece leaves out lines above a MiB
 
-Tick = Callable[[int], None]
+Tick = Callable[[int], object]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,10 +107,10 @@ class WordForms:
     folder = self.job.path(f'forms-{shard:05d}')
     os.makedirs(folder)
     tally = counting.WordTally(folder, _WORDS_IN_MEMORY)
-    for texts in _batches(self.job.training(shard)):
-      forms = collections.Counter(form for d in texts for form in salience.word_forms(words.split(d['text'])))
+    for batch in _batches(self.job.training(shard)):
+      forms = collections.Counter(form for d in batch for form in salience.word_forms(words.texts(d['text'])))
       tally.add((f'{word} {is_lower:d}' for word, is_lower in forms), forms.values())
-      tick(len(texts))
+      tick(len(batch))
     path = os.path.join(folder, 'sums')
     with open(path, 'w', encoding='utf-8') as file:
       file.writelines(f'{form}\t{count}\n' for form, count in tally.items())

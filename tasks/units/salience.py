@@ -104,11 +104,11 @@ def check_labels(labels: Sequence[str], known: Sequence[str]) -> None:
     )
 
 
-def word_forms(document: words.Words) -> Iterator[tuple[str, bool]]:
-  """What a gazetteer counts: each word in lower case, and whether it is written so. Words that have a capital and may
-  begin a sentence are left out."""
+def word_forms(texts: Iterable[str]) -> Iterator[tuple[str, bool]]:
+  """What a gazetteer counts of a document's words: each in lower case, and whether it is written so; without those that
+  have a capital where a sentence may begin."""
   previous = '\n'
-  for text in document.texts:
+  for text in texts:
     if text[0].isalpha():
       if text[0].islower():
         yield text.lower(), True
@@ -134,7 +134,7 @@ class Gazetteer:
     """Counts each word's forms inside sentences: common below 4 capitals to 1, function below 1 to 20."""
     forms: collections.Counter[tuple[str, bool]] = collections.Counter()
     for document in documents:
-      forms.update(word_forms(document))
+      forms.update(word_forms(document.texts))
     counted = {word for word, _ in forms}
     return cls.select((word, forms[word, True], forms[word, False]) for word in counted)
 

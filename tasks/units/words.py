@@ -38,6 +38,11 @@ def split(text: str) -> Words:
   return Words([match.group() for match in matches], begins, ends)
 
 
+def texts(text: str) -> list[str]:
+  """`split(text).texts`, without the characters."""
+  return _WORD.findall(text)
+
+
 def count(text: str) -> int:
   """How many words there are in `text`, marks and line ends not counted."""
   return sum(1 for _ in _LETTERS.finditer(text))
