@@ -115,20 +115,21 @@ def train(
     config.save(model_dir)
 
     # 3. What the loop needs, then the loop.
-    writer = metrics.MetricsWriter(model_dir, first)
-    _write_realised(model_dir, source, objective, writer)
-    bar = progress.Progress(os.path.basename(os.path.normpath(model_dir)), first, train_steps)
-    log = runlog.RunLog(bar, writer, position, log_period, last)
-    train_step = jax.jit(step_lib.make_train_step(decoder, scoring, transform, microbatches), donate_argnums=0)
-    evaluator = _Evaluator(decoder, scoring, source, objective, batch_size, evaluation, device_mesh)
-    batches = source.batches(objective, batch_size, skip=first, host=jax.process_index(), num_hosts=jax.process_count())
-    state = _updates(
-      state, first, last, train_step, batches, log, schedule, evaluator, evaluation.period, saved, device_mesh
-    )
-    saved.wait()
-    saved.close()
-    position = log.position(last)
-    log.close()
+    with contextlib.closing(metrics.MetricsWriter(model_dir, first)) as writer:
+      _write_realised(model_dir, source, objective, writer)
+      bar = progress.Progress(os.path.basename(os.path.normpath(model_dir)), first, train_steps)
+      log = runlog.RunLog(bar, writer, position, log_period, last)
+      train_step = jax.jit(step_lib.make_train_step(decoder, scoring, transform, microbatches), donate_argnums=0)
+      evaluator = _Evaluator(decoder, scoring, source, objective, batch_size, evaluation, device_mesh)
+      host = {'host': jax.process_index(), 'num_hosts': jax.process_count()}
+      batches = source.batches(objective, batch_size, skip=first, **host)
+      state = _updates(
+        state, first, last, train_step, batches, log, schedule, evaluator, evaluation.period, saved, device_mesh
+      )
+      saved.wait()
+      saved.close()
+      position = log.position(last)
+      log.close()
     if last == train_steps:
       runlog.write_done(model_dir, position, state.params, flops)
 

@@ -59,7 +59,6 @@ class RunLog:
 
   def close(self) -> None:
     self._bar.close()
-    self._writer.close()
 
 
 def write_done(model_dir: str, position: dict, params: dict, train_flops: float) -> None:

@@ -46,9 +46,13 @@ def select_positions(seeds: tf.Tensor, stream: int, candidates: tf.Tensor, count
   index = tf.range(length)[tf.newaxis] + tf.zeros_like(candidates, tf.int32)
   keys = random_order(seeds, stream, tf.where(candidates, index, -1))
   count = tf.minimum(count, tf.reduce_sum(tf.cast(candidates, tf.int32), axis=1))
-  ordered = tf.sort(keys, axis=-1)
-  last = tf.gather(ordered, tf.maximum(count - 1, 0), batch_dims=1)
+  last = tf.gather(_smallest(keys, tf.reduce_max(count)), tf.maximum(count - 1, 0), batch_dims=1)
   return candidates & (keys <= last[:, tf.newaxis]) & (count > 0)[:, tf.newaxis]
+
+
+def _smallest(keys: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+  """The first `count` (at least one) of each row's keys in order; [batch, count]. Cheaper than to sort them all."""
+  return -tf.math.top_k(-keys, k=tf.clip_by_value(count, 1, tf.shape(keys)[1])).values
 
 
 def select_units(seeds: tf.Tensor, stream: int, starts: tf.Tensor, budget: tf.Tensor, max_over: int) -> tf.Tensor:
@@ -68,40 +72,32 @@ def select_units(seeds: tf.Tensor, stream: int, starts: tf.Tensor, budget: tf.Te
   Returns:
     Bool [batch, length].
   """
-  keys = random_order(seeds, stream, starts)
-  ordered = tf.sort(keys, axis=-1)
-  total = tf.reduce_sum(tf.cast(starts >= 0, tf.int32), axis=1)
-  budget = tf.minimum(budget, total)
-  draws = random.uniform(seeds, stream + 1, 2)
-  begin = tf.cast(draws[:, 0] * tf.cast(total, tf.float32), tf.int32)
-  begin = tf.minimum(begin, tf.maximum(total - 1, 0))
-  past = begin + budget
-  wraps = past >= total
-
-  def unit_at(rank: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The key of the unit that holds the token of this rank, its first rank and its size."""
-    key = tf.gather(ordered, rank, batch_dims=1)
-    first = tf.reduce_sum(tf.cast(keys < key[:, tf.newaxis], tf.int32), axis=1)
-    return key, first, tf.reduce_sum(tf.cast(keys == key[:, tf.newaxis], tf.int32), axis=1)
-
-  low, low_first, low_size = unit_at(begin)
-  high, high_first, high_size = unit_at(tf.where(wraps, past - total, past))
-  low_inside = tf.minimum(low_first + low_size - begin, budget)
-  high_inside = tf.where(wraps, past - total, past) - high_first
-  # One draw for both, so that seldom both or neither are taken.
-  chance = draws[:, 1]
-  share = lambda inside, size: tf.cast(inside, tf.float32) / tf.cast(tf.maximum(size, 1), tf.float32)
+  length = tf.shape(starts)[1]
+  index = tf.range(length)[tf.newaxis]
+  able = starts >= 0
+  budget = tf.minimum(budget, tf.reduce_sum(tf.cast(able, tf.int32), axis=1))
+  column = lambda x: x[:, tf.newaxis]
+  # The window begins at a token drawn from all; the circle is cut there, so the other units follow in random order.
+  own = tf.where(able, tf.cast(random.bits(seeds, stream, length), tf.int64), -1)
+  begin = tf.argmax(own, axis=1, output_type=tf.int32)
+  low = able & (starts == column(tf.gather(starts, begin, batch_dims=1)))
+  count = lambda x: tf.reduce_sum(tf.cast(x, tf.int32), axis=1)
+  low_size = count(low)
+  low_inside = tf.minimum(count(low & (index >= column(begin))), budget)
+  keys = tf.where(low, _EMPTY, random_order(seeds, stream, starts))
+  left = budget - low_inside
+  high_key = column(tf.gather(_smallest(keys, tf.reduce_max(left) + 1), tf.minimum(left, length - 1), batch_dims=1))
+  inside, high = keys < high_key, able & ~low & (keys == high_key)
+  high_size, high_inside = count(high), left - count(inside)
+  # One draw for both ends, so that seldom both or neither are taken.
+  chance = random.uniform(seeds, stream + 1, 1)[:, 0]
+  share = lambda part, size: tf.cast(part, tf.float32) / tf.cast(tf.maximum(size, 1), tf.float32)
   low_over, high_over = low_size - low_inside, high_size - high_inside
   take_low = (chance < share(low_inside, low_size)) & (low_over <= max_over)
   over = high_over + tf.where(take_low, low_over, 0)
-  take_high = (1.0 - chance <= share(high_inside, high_size)) & (high_inside > 0) & (over <= max_over) & (low != high)
-  column = lambda x: x[:, tf.newaxis]
-  between = tf.where(
-    column(wraps), (keys > column(low)) | (keys < column(high)), (keys > column(low)) & (keys < column(high))
-  )
-  chosen = between & (keys != column(low)) & (keys != column(high))
-  chosen |= (keys == column(low)) & column(take_low) | (keys == column(high)) & column(take_high)
-  return (starts >= 0) & (chosen | column(budget == total)) & column(budget > 0)
+  take_high = (1.0 - chance <= share(high_inside, high_size)) & (high_inside > 0) & (over <= max_over)
+  chosen = inside | (low & column(take_low)) | (high & column(take_high))
+  return able & chosen & column(budget > 0)
 
 
 def select_fitting_units(seeds: tf.Tensor, stream: int, starts: tf.Tensor, budget: tf.Tensor) -> tf.Tensor:

@@ -93,12 +93,17 @@ class Source:
 
   def _blocks(self, split: str, units: Sequence[str]) -> tf.data.Dataset:
     """The rows, some at a time, with those of `units` that the task has: [rows, text_length] features."""
-    if self.folder is not None and self._provider.name == self.config.task.name:
+    if (folder := self._own_cache()) is not None:
       known = tuple(name for name in units if name in annotate.UNIT_FEATURES)
-      folder = os.path.join(self.folder, 'cache', self._provider.name)
       documents = cache.read_documents(folder, split, ('targets', *known))
       return rows.row_blocks(documents, self.config.text_length, self.special, known)
     return self._provided(split, units).batch(_ROWS_PER_BLOCK)
+
+  def _own_cache(self) -> str | None:
+    """Where the documents of the task lie if it was made here."""
+    name = self._provider.name
+    ours = self.folder is not None and self.config.task is not None and self.config.task.name == name
+    return os.path.join(self.folder, 'cache', name) if self.folder and ours else None
 
   def _provided(self, split: str, units: Sequence[str]) -> tf.data.Dataset:
     """The rows of somebody else's task; plain documents are made to rows."""
