@@ -26,7 +26,8 @@ from .units import collocations, counting, salience
 from .units.lexicon import Lexicon, Settings
 
 VOCABULARY_CHARACTERS = 50_000_000  # a vocabulary is trained on about this much text at most
-_MANY = 40_000_000  # characters from which on other processes, which take seconds to start, are worth it
+_MANY = 40_000_000  # characters to annotate from which on other processes, which take seconds to start, are worth it
+_MANY_TO_SPLIT = 400_000_000  # the same for words alone
 
 Forms = Iterator[tuple[str, int, int]]  # as `Gazetteer.select` takes them
 
@@ -55,7 +56,7 @@ class LocalEngine:
     Args:
       count: of processes; None decides by the size of the corpus. The result does not depend on it.
     """
-    self._count = count
+    self._count, self._characters = count, 0
 
   def read(self, job: Job, corpus: corpora.Corpus, longest: int) -> spill.Counts:
     """See `Engine.read`."""
@@ -63,13 +64,12 @@ class LocalEngine:
       for document in _bar('read', iterable=corpus.documents()):
         spilled.add(document, longest)
     counts = sum((spill.sort(job.spilled, shard, job.validation_one_in) for shard in range(job.shards)), spill.Counts())
-    if self._count is None:
-      self._count = processes.available(job.shards) if counts.characters >= _MANY else 1
+    self._characters = counts.characters
     return counts
 
   def forms(self, job: Job) -> Forms:
     """See `Engine.forms`."""
-    return stages.merge_forms(self._run(stages.WordForms(job), 'words'))
+    return stages.merge_forms(self._run(stages.WordForms(job), 'words', _MANY_TO_SPLIT))
 
   @contextlib.contextmanager
   def counter(self, job: Job, corpus: corpora.Corpus, longest: int) -> Iterator[collocations.Engine]:
@@ -80,13 +80,15 @@ class LocalEngine:
 
   def annotate(self, job: Job) -> list[stages.Annotated]:
     """See `Engine.annotate`."""
-    return self._run(stages.Annotate(job), 'units')
+    return self._run(stages.Annotate(job), 'units', _MANY)
 
-  def _run(self, stage, what: str) -> list:
-    # A tagger of the user's main module cannot be found from another process.
-    there = type(stage.job.tagger).__module__ != '__main__'
+  def _run(self, stage, what: str, many: int) -> list:
+    shards = stage.job.shards
+    count = self._count or (processes.available(shards) if self._characters >= many else 1)
+    if type(stage.job.tagger).__module__ == '__main__':
+      count = 1  # what the user's main module defines cannot be found from another process
     with _bar(what) as bar:
-      return processes.run(stage, range(stage.job.shards), self._count or 1 if there else 1, bar.update)
+      return processes.run(stage, range(shards), count, bar.update)
 
 
 def _bar(what: str, iterable=None) -> tqdm.tqdm:
