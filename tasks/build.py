@@ -62,7 +62,8 @@ class LocalEngine:
     """See `Engine.read`."""
     with spill.Spill(job.spilled, job.shards) as spilled:
       for document in _bar('read', iterable=corpus.documents()):
-        spilled.add(document, longest)
+        for piece in spill.pieces(document, longest):
+          spilled.put(piece)
     counts = sum((spill.sort(job.spilled, shard, job.validation_one_in) for shard in range(job.shards)), spill.Counts())
     self._characters = counts.characters
     return counts

@@ -100,23 +100,29 @@ def shard_of(identity: str, shards: int) -> int:
 class Spill:
   """Divides documents among the files of a folder, as they come. A context manager: the files are closed at its end."""
 
-  def __init__(self, folder: str, shards: int):
-    self._folder, self._shards = folder, shards
-    self._files: list[BinaryIO] = []
+  def __init__(self, folder: str, shards: int, only: int | None = None):
+    """
+    Args:
+      folder: made if it is not there.
+      shards: how many files.
+      only: the one shard that all documents are of; None opens every file.
+    """
+    self._folder, self._shards, self._only = folder, shards, only
+    self._files: dict[int, BinaryIO] = {}
 
   def __enter__(self) -> 'Spill':
     os.makedirs(self._folder, exist_ok=True)
-    self._files = [open(_raw(self._folder, shard), 'wb') for shard in range(self._shards)]  # noqa: SIM115
+    for shard in range(self._shards) if self._only is None else [self._only]:
+      self._files[shard] = open(_raw(self._folder, shard), 'wb')
     return self
 
   def __exit__(self, *exception) -> None:
-    for file in self._files:
+    for file in self._files.values():
       file.close()
 
-  def add(self, document: Document, longest: int) -> None:
-    """Puts a document by, in pieces if it has more than `longest` characters."""
-    for piece in pieces(document, longest):
-      pickle.dump(piece, self._files[shard_of(piece['id'], self._shards)])
+  def put(self, document: Document) -> None:
+    """Puts a document or piece by as it is."""
+    pickle.dump(document, self._files[shard_of(document['id'], self._shards)])
 
 
 def sort(folder: str, shard: int, one_in: int) -> Counts:
@@ -127,7 +133,7 @@ def sort(folder: str, shard: int, one_in: int) -> Counts:
   """
   raw, counts = _raw(folder, shard), Counts()
   parts = min(_MOST_PARTS, 1 + os.path.getsize(raw) // _MEMORY)
-  with open(_sorted(folder, shard), 'wb') as out:
+  with open(sorted_path(folder, shard), 'wb') as out:
     for path in _parted(raw, parts):
       last, repeats = '', 0
       for document in sorted(_load(path), key=_order):
@@ -172,7 +178,7 @@ def _parted(path: str, parts: int) -> list[str]:
 
 def stream(folder: str, shard: int) -> Iterator[Document]:
   """The documents of a shard that was sorted, in order."""
-  return _load(_sorted(folder, shard))
+  return _load(sorted_path(folder, shard))
 
 
 def _load(path: str) -> Iterator[Document]:
@@ -188,5 +194,6 @@ def _raw(folder: str, shard: int) -> str:
   return os.path.join(folder, f'{shard:05d}.raw')
 
 
-def _sorted(folder: str, shard: int) -> str:
+def sorted_path(folder: str, shard: int) -> str:
+  """Where `sort` puts a shard."""
   return os.path.join(folder, f'{shard:05d}.sorted')
