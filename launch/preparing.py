@@ -34,9 +34,14 @@ def prepare(*, task: 'register.TextTask', engine: str = 'local', beam_flags: Seq
     from ..tasks import beam_prepare
 
     chosen = beam_prepare.BeamEngine(beam_flags)
-  was_there = task.is_prepared()
-  folder = task.prepare(lambda line: print(line, flush=True), chosen)
-  print(f'{folder} is there and nothing changed' if was_there else f'{folder} written', flush=True)
+  said: list[str] = []
+
+  def say(line: str) -> None:
+    said.append(line)
+    print(line, flush=True)
+
+  folder = task.prepare(say, chosen)
+  print(f'{folder} written' if said else f'{folder} is there and nothing changed', flush=True)
   with open(os.path.join(folder, 'summary.json')) as file:
     _show(json.load(file))
   return folder

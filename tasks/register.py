@@ -111,15 +111,11 @@ class TextTask:
         for piece in spill.pieces(document, self.longest_document):
           yield piece['text']
 
-  def is_prepared(self) -> bool:
-    """Whether everything was made before."""
-    return os.path.exists(os.path.join(self.folder(), 'summary.json'))
-
   def prepare(self, say: Callable[[str], None] = print, engine: build.Engine | None = None) -> str:
     """Makes what is missing and registers the task; returns the folder.
 
     Args:
-      say: gets a line for each stage.
+      say: gets a line for each stage; none where all is there.
       engine: who does the work; None takes this machine. What is made does not depend on it.
 
     Raises:
