@@ -60,6 +60,7 @@ def test_errors(stages, name, sign):
   with pytest.raises(UserError, match=sign) as caught:
     processes.run(getattr(stages, name), range(6), 2, lambda n: None)
   assert '\n' not in str(caught.value)
+  assert ('ended with status' in str(caught.value)) is (name != 'blames_the_user')
 
 
 def test_as_many_as_are_of_use():
