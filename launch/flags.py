@@ -57,6 +57,21 @@ def parse(flags: Parser, argv: Sequence[str]) -> argparse.Namespace:
   return options
 
 
+def add_engine(flags: Parser) -> None:
+  """Adds --engine."""
+  flags.add_argument('--engine', choices=('local', 'beam'), default='local', help='local (default), or Apache Beam')
+
+
+def parse_with_beam(flags: Parser, argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+  """`parse` of a command that has --engine, and Apache Beam's flags, which stand behind "--"."""
+  argv = list(argv)
+  cut = argv.index('--') if '--' in argv else len(argv)
+  options, beam_flags = parse(flags, argv[:cut]), argv[cut + 1 :]
+  if beam_flags and options.engine != 'beam':
+    raise UserError(f'{beam_flags[0]} behind "--" is for --engine=beam.')
+  return options, beam_flags
+
+
 def saved_config(model_dir: str) -> str:
   """The path of a run's saved configuration; UserError if there is no run."""
   path = os.path.join(model_dir, 'config.gin')

@@ -27,15 +27,10 @@ def _main(argv: Sequence[str]) -> None:
 def _build(argv: Sequence[str]) -> None:
   parser = flags.parser('lexicon build', 'Count the training documents of a task and write their collocations.')
   parser.add_argument('--output', help='the file to write (default DATA_DIR/lexicon-TASK-MEASURE.tsv)')
-  parser.add_argument('--engine', choices=('local', 'beam'), default='local', help='local (default), or Apache Beam')
+  flags.add_engine(parser)
   parser.add_argument('--memory', type=int, default=2048, metavar='MIB', help='what the local engine may use (2048)')
   parser.add_argument('--scratch_dir', help="where the local engine spills (default the system's temporary folder)")
-  argv = list(argv)
-  cut = argv.index('--') if '--' in argv else len(argv)
-  options = flags.parse(parser, argv[:cut])
-  beam_flags = argv[cut + 1 :]
-  if beam_flags and options.engine != 'beam':
-    raise flags.UserError(f'{beam_flags[0]} behind "--" is for --engine=beam.')
+  options, beam_flags = flags.parse_with_beam(parser, argv)
   with flags.quiet():
     from . import config, lexicons, start
 

@@ -60,7 +60,9 @@ def build(
     if engine == 'beam':
       from ..tasks.units import beam_lexicon
 
-      counter = stack.enter_context(beam_lexicon.BeamEngine(task.corpus, task.validation_one_in, beam_flags))
+      counter = stack.enter_context(
+        beam_lexicon.BeamEngine(task.corpus, task.validation_one_in, beam_flags, task.longest_document)
+      )
     else:
       bar = stack.enter_context(tqdm.tqdm(task.training_texts(), desc='read', unit='doc', leave=False, mininterval=1))
       counter = stack.enter_context(counting.LocalEngine(bar, memory_limit, scratch_dir))

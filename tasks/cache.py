@@ -5,7 +5,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import seqio
@@ -14,42 +14,55 @@ import tensorflow as tf
 from .. import UserError
 from . import rows
 
-_SHARDS = 8  # files a split; hosts that shard by file need no more than this
 _COMPLETED = 'COMPLETED'  # seqio's name
 
 
-def write_split(folder: str, split: str, examples: Iterable[dict[str, np.ndarray | str]]) -> dict[str, int]:
-  """Writes one split of int32 [n] and text features; returns its statistics, 'examples' and 'targets_tokens'.
+class Writer:
+  """Writes the file of one shard of a split. A context manager: the file is whole when it is left.
 
-  Args:
-    folder: the task's folder inside a cache directory.
-    split: its name.
-    examples: example i goes to file i % 8.
+  Attributes:
+    stats: 'examples' and 'targets_tokens' written so far.
+    specs: what seqio's reader needs to know of each feature; empty before the first example.
   """
-  os.makedirs(folder, exist_ok=True)
-  prefix = seqio.utils.get_cached_tfrecord_prefix(folder, split)
-  writers = [tf.io.TFRecordWriter(f'{prefix}-{i:05d}-of-{_SHARDS:05d}') for i in range(_SHARDS)]
-  stats = {'examples': 0, 'targets_tokens': 0}
-  names: list[str] = []
-  specs: dict[str, dict] = {}
-  for number, example in enumerate(examples):
-    names = names or sorted(example)
-    features = {name: _feature(example[name]) for name in names}
-    specs = {name: _spec(example[name]) for name in names}
+
+  def __init__(self, folder: str, split: str, shard: int, shards: int):
+    """
+    Args:
+      folder: the task's folder inside a cache directory.
+      split: its name.
+      shard: number of the file.
+      shards: of the split.
+    """
+    os.makedirs(folder, exist_ok=True)
+    self._file = tf.io.TFRecordWriter(_path(folder, split, shard, shards))
+    self.stats = {'examples': 0, 'targets_tokens': 0}
+    self.specs: dict[str, dict] = {}
+
+  def __enter__(self) -> 'Writer':
+    return self
+
+  def __exit__(self, *exception) -> None:
+    self._file.close()
+
+  def write(self, example: dict[str, np.ndarray | str]) -> None:
+    """Adds one document of int32 [n] and text features; equal documents give equal bytes."""
+    self.specs = self.specs or {name: _spec(example[name]) for name in sorted(example)}
+    features = {name: _feature(example[name]) for name in self.specs}
     record = tf.train.Example(features=tf.train.Features(feature=features))
-    writers[number % _SHARDS].write(record.SerializeToString())
-    stats['examples'] += 1
-    stats['targets_tokens'] += len(example['targets'])
-  for writer in writers:
-    writer.close()
-  info = {
-    'num_shards': _SHARDS,
-    'features': specs,
-    'seqio_version': seqio.__version__,
-  }
+    self._file.write(record.SerializeToString(deterministic=True))
+    self.stats['examples'] += 1
+    self.stats['targets_tokens'] += len(example['targets'])
+
+
+def describe(folder: str, split: str, shards: int, specs: dict[str, dict], stats: dict[str, int]) -> None:
+  """Writes what seqio wants to know of a split: the number of its files, its features and its statistics."""
+  info = {'num_shards': shards, 'features': specs, 'seqio_version': seqio.__version__}
   _write_json(seqio.utils.get_cached_info_path(folder, split), info)
   _write_json(seqio.utils.get_cached_stats_path(folder, split), stats)
-  return stats
+
+
+def _path(folder: str, split: str, shard: int, shards: int) -> str:
+  return f'{seqio.utils.get_cached_tfrecord_prefix(folder, split)}-{shard:05d}-of-{shards:05d}'
 
 
 def _feature(value: np.ndarray | str) -> tf.train.Feature:
@@ -94,8 +107,9 @@ def read_documents(folder: str, split: str, names: Sequence[str]) -> tf.data.Dat
   Returns:
     A dataset of ragged int64 [documents, tokens] features.
   """
-  prefix = seqio.utils.get_cached_tfrecord_prefix(folder, split)
-  files = [f'{prefix}-{i:05d}-of-{_SHARDS:05d}' for i in range(_SHARDS)]
+  with open(seqio.utils.get_cached_info_path(folder, split)) as file:
+    shards = json.load(file)['num_shards']
+  files = [_path(folder, split, shard, shards) for shard in range(shards)]
   spec = {name: tf.io.RaggedFeature(tf.int64, row_splits_dtype=tf.int64) for name in names}
   records = tf.data.Dataset.from_tensor_slices(files)
   # seqio's TFExampleDataSource takes turns in the same way.

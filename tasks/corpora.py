@@ -125,7 +125,7 @@ class LocalText:
           if not isinstance(value, str):
             raise TypeError(f'it holds {type(value).__name__}')
           identity = f'{name}:{record.get("id", number)}'
-          (identity + value).encode()
+          identity.encode(), value.encode()  # a lone surrogate is no text
         except (ValueError, KeyError, TypeError) as error:
           raise UserError(
             f'{path} line {number} is not a JSON object with text in a {self.text_field!r} field ({error}); '

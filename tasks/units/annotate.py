@@ -11,6 +11,7 @@ Features of a document, int32 [tokens] each, `bos` and `eos` included (their uni
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 import seqio
@@ -37,9 +38,13 @@ class Annotator:
   segmenter: Segmenter
   tagger: salience.SpanTagger
 
+  @functools.cached_property
+  def _encoder(self) -> Encoder:
+    return Encoder(self.vocabulary)  # reads every piece of the vocabulary
+
   def annotate(self, documents: list[tuple[str, str]]) -> list[dict[str, np.ndarray]]:
     """Features of (id, text) pairs, in order."""
-    encoder = Encoder(self.vocabulary)
+    encoder = self._encoder
     texts = [text for _, text in documents]
     found = zip(encoder.encode(texts), self.tagger.tag(texts), documents, strict=True)
     return [self._one(encoder, ids, identity, text, spans) for ids, spans, (identity, text) in found]

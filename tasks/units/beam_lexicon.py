@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ... import UserError
-from .. import corpora
+from .. import corpora, spill
 from . import words
 from .collocations import NEVER, Counts, Level, pack
 from .lexicon import LENGTHS, LONGEST
@@ -43,10 +43,11 @@ class BeamEngine:
     corpus: read by the workers; it must be readable there.
     validation_one_in: documents of the validation split, `corpora.is_validation`, are not counted.
     flags: pipeline options, as on any Beam program's command line.
+    longest: characters; a longer document is cut as in the cache, and no n-gram goes from one piece into the next.
   """
 
-  def __init__(self, corpus: corpora.Corpus, validation_one_in: int, flags: Sequence[str] = ()):
-    self._corpus, self._one_in = corpus, validation_one_in
+  def __init__(self, corpus: corpora.Corpus, validation_one_in: int, flags: Sequence[str], longest: int):
+    self._corpus, self._one_in, self._longest = corpus, validation_one_in, longest
     self._flags = list(flags)
 
   def __enter__(self) -> 'BeamEngine':
@@ -91,24 +92,19 @@ class BeamEngine:
 
   def _run(self, name: str, pairs: beam.PTransform, more_than: int) -> None:
     """A pipeline from the training documents to files of sums by key; `pairs` gives keys and numbers."""
-    try:
-      with beam.Pipeline(options=PipelineOptions(self._flags)) as pipeline:
-        _ = (
-          pipeline
-          | 'shards' >> beam.Create(corpora.shards(self._corpus))
-          | 'spread shards' >> beam.Reshuffle()
-          | 'documents' >> beam.ParDo(_Texts(self._corpus, self._one_in))
-          | 'spread documents' >> beam.Reshuffle()
-          | name >> pairs
-          | 'sum' >> beam.CombinePerKey(sum)  # summed on the worker that counted first, then across workers
-          | 'keep' >> beam.Filter(_is_kept, more_than)
-          | 'lines' >> beam.MapTuple(lambda key, number: f'{key}\t{number}')
-          | 'write' >> beam.io.WriteToText(FileSystems.join(self._folder, name), append_trailing_newlines=True)
-        )
-    except UserError as error:  # raised by a worker that shares this process; Beam adds where
-      raise UserError(str(error).split(' [while running')[0]) from error
-    except ValueError as error:
-      raise UserError(f'Beam refuses to start: {str(error).splitlines()[0]}; mend the flags behind "--".') from error
+    with pipeline(self._flags) as root:
+      _ = (
+        root
+        | 'shards' >> beam.Create(corpora.shards(self._corpus))
+        | 'spread shards' >> beam.Reshuffle()
+        | 'documents' >> beam.ParDo(_Texts(self._corpus, self._one_in, self._longest))
+        | 'spread documents' >> beam.Reshuffle()
+        | name >> pairs
+        | 'sum' >> beam.CombinePerKey(sum)  # summed on the worker that counted first, then across workers
+        | 'keep' >> beam.Filter(_is_kept, more_than)
+        | 'lines' >> beam.MapTuple(lambda key, number: f'{key}\t{number}')
+        | 'write' >> beam.io.WriteToText(FileSystems.join(self._folder, name), append_trailing_newlines=True)
+      )
 
   def _results(self, name: str) -> Iterator[tuple[str, int]]:
     """What a pipeline wrote."""
@@ -120,16 +116,29 @@ class BeamEngine:
           yield key, int(number)
 
 
+@contextlib.contextmanager
+def pipeline(flags: Sequence[str]) -> Iterator[beam.Pipeline]:
+  """A pipeline that runs when it is left; UserError for what a worker raised or Beam refuses."""
+  try:
+    with beam.Pipeline(options=PipelineOptions(list(flags))) as root:
+      yield root
+  except UserError as error:  # raised by a worker that shares this process; Beam adds where
+    raise UserError(str(error).split(' [while running')[0]) from error
+  except ValueError as error:
+    raise UserError(f'Beam refuses to start: {str(error).splitlines()[0]}; mend the flags behind "--".') from error
+
+
 class _Texts(beam.DoFn):
   """Reads the training documents of a shard."""
 
-  def __init__(self, corpus: corpora.Corpus, validation_one_in: int):
-    self._corpus, self._one_in = corpus, validation_one_in
+  def __init__(self, corpus: corpora.Corpus, validation_one_in: int, longest: int):
+    self._corpus, self._one_in, self._longest = corpus, validation_one_in, longest
 
   def process(self, shard: Any) -> Iterator[str]:
     for document in corpora.read(self._corpus, shard):
       if not corpora.is_validation(document['id'], self._one_in):
-        yield document['text']
+        for piece in spill.pieces(document, self._longest):
+          yield piece['text']
 
 
 def _runs(text: str) -> Iterator[list[str]]:

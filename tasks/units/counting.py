@@ -86,7 +86,7 @@ class LocalEngine:
   def count(self, min_count: int) -> Counts:
     """See `Engine.count`."""
     totals, most = np.zeros(LONGEST, np.int64), max(1, min(_LARGEST_CHUNK, self._memory // _BYTES_A_CHARACTER))
-    tally = _WordTally(self._folder, self._memory // _BYTES_A_NAME)
+    tally = WordTally(self._folder, self._memory // _BYTES_A_NAME)
     for found in self._each(self._split, enumerate(splitting.pieces(self._texts, most))):
       self.chunks += 1
       totals += found.totals
@@ -193,7 +193,7 @@ class LocalEngine:
     return os.path.getsize(self._path(f'{chunk}.1')) // 4
 
 
-class _WordTally:
+class WordTally:
   """Adds up words by name; sorted runs of names go to disk when there are more than `most`."""
 
   def __init__(self, folder: str, most: int):
@@ -215,9 +215,12 @@ class _WordTally:
 
   def frequent(self, min_count: int) -> tuple[list[str], np.ndarray]:
     """Those above `min_count`, ascending, and their counts, int64."""
-    rest = sorted(self._totals.items())
-    kept = [item for item in self._merged(self._runs, rest) if item[1] > min_count]
+    kept = [item for item in self.items() if item[1] > min_count]
     return [name for name, _ in kept], np.array([count for _, count in kept], np.int64)
+
+  def items(self) -> Iterator[tuple[str, int]]:
+    """Names, ascending, with their sums; can be read once."""
+    return self._merged(self._runs, sorted(self._totals.items()))
 
   def _spill(self, items: Iterable[tuple[str, int]]) -> None:
     self._runs.append(os.path.join(self._folder, f'run.{self.spilled}'))

@@ -6,9 +6,10 @@ REALM (arXiv 2002.08909, section 3.4) masks named entities and dates: `LabelFilt
 
 import collections
 import dataclasses
+import heapq
 import json
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from ... import UserError
 from . import words
@@ -16,6 +17,8 @@ from . import words
 NAMES = ('PER', 'ORG', 'LOC', 'MISC')  # CoNLL-2003's four types, for all of which 'NAME' stands where labels are chosen
 SALIENT = ('NAME', 'DATE')  # REALM's choice
 SENTENCE_EDGES = frozenset({'.', '!', '?', ':', ';', '\n', '"', '\u201c', '\u201d', '\u2022', '(', '*'})
+
+_MOST_WORDS = 1_000_000  # in a gazetteer
 
 
 class Span(NamedTuple):
@@ -76,6 +79,12 @@ class LabelFilter:
       'spans': dict(self.spans),
     }
 
+  def add(self, counts: Mapping[str, Any]) -> None:
+    """Takes over the `counts` of the same filter in another process."""
+    self.documents += counts['documents']
+    self.salient_documents += counts['salient_documents']
+    self.spans.update(counts['spans'])
+
   def report(self) -> str:
     """The counts as a line."""
     if not self.salient_documents:
@@ -95,6 +104,19 @@ def check_labels(labels: Sequence[str], known: Sequence[str]) -> None:
     )
 
 
+def word_forms(texts: Iterable[str]) -> Iterator[tuple[str, bool]]:
+  """What a gazetteer counts of a document's words: each in lower case, and whether it is written so; without those that
+  have a capital where a sentence may begin."""
+  previous = '\n'
+  for text in texts:
+    if text[0].isalpha():
+      if text[0].islower():
+        yield text.lower(), True
+      elif previous not in SENTENCE_EDGES:
+        yield text.lower(), False
+    previous = text
+
+
 @dataclasses.dataclass(frozen=True)
 class Gazetteer:
   """How the corpus writes words that a sentence may begin with.
@@ -110,20 +132,22 @@ class Gazetteer:
   @classmethod
   def build(cls, documents: Iterable[words.Words]) -> 'Gazetteer':
     """Counts each word's forms inside sentences: common below 4 capitals to 1, function below 1 to 20."""
-    upper: collections.Counter[str] = collections.Counter()
-    lower: collections.Counter[str] = collections.Counter()
+    forms: collections.Counter[tuple[str, bool]] = collections.Counter()
     for document in documents:
-      previous = '\n'
-      for text in document.texts:
-        if text[0].isalpha():
-          if text[0].islower():
-            lower[text.lower()] += 1
-          elif previous not in SENTENCE_EDGES:
-            upper[text.lower()] += 1
-        previous = text
+      forms.update(word_forms(document.texts))
+    counted = {word for word, _ in forms}
+    return cls.select((word, forms[word, True], forms[word, False]) for word in counted)
+
+  @classmethod
+  def select(cls, forms: Iterable[tuple[str, int, int]]) -> 'Gazetteer':
+    """Chooses among (word, times in lower case, times capitalised inside a sentence), no word twice, in any order.
+
+    Of more than a million words in lower case the most frequent million is looked at.
+    """
+    frequent = heapq.nlargest(_MOST_WORDS, ((lower, word, upper) for word, lower, upper in forms if lower))
     return cls(
-      frozenset(word for word, count in lower.items() if upper[word] < 4 * count),
-      frozenset(word for word, count in lower.items() if 20 * upper[word] < count),
+      frozenset(word for lower, word, upper in frequent if upper < 4 * lower),
+      frozenset(word for lower, word, upper in frequent if 20 * upper < lower),
     )
 
   def save(self, path: str) -> None:

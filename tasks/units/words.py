@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 _WORD = re.compile(r"\w+(?:['\u2019]\w+)*|[^\w\s]|\n")
+_LETTERS = re.compile(r"\w+(?:['\u2019]\w+)*")
 
 
 class Words(NamedTuple):
@@ -35,6 +36,16 @@ def split(text: str) -> Words:
   begins = np.fromiter((match.start() for match in matches), np.int64, len(matches))
   ends = np.fromiter((match.end() for match in matches), np.int64, len(matches))
   return Words([match.group() for match in matches], begins, ends)
+
+
+def texts(text: str) -> list[str]:
+  """`split(text).texts`, without the characters."""
+  return _WORD.findall(text)
+
+
+def count(text: str) -> int:
+  """How many words there are in `text`, marks and line ends not counted."""
+  return sum(1 for _ in _LETTERS.finditer(text))
 
 
 def normalise(word: str) -> str:

@@ -128,7 +128,7 @@ def test_words_put_by_are_added_up(pairs):
 
   expected = collections.Counter()
   with tempfile.TemporaryDirectory() as folder:
-    tally = counting._WordTally(folder, 2)
+    tally = counting.WordTally(folder, 2)
     for name, count in pairs:
       tally.add([name], [count])
       expected[name] += count
@@ -140,7 +140,7 @@ def test_words_put_by_are_added_up(pairs):
 
 def test_many_runs_of_words_are_merged(tmp_path, monkeypatch):
   monkeypatch.setattr(counting, '_MOST_RUNS', 3)
-  tally = counting._WordTally(str(tmp_path), 1)
+  tally = counting.WordTally(str(tmp_path), 1)
   for number in range(100):
     tally.add([f'n{number % 7}', f'n{number % 5}'], [1, 1])
     assert len(list(tmp_path.iterdir())) <= 3

@@ -7,6 +7,7 @@ import sys
 import zipfile
 
 import pytest
+from unmask.launch import cli
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PACKAGES = ('objectives', 'models', 'tasks', 'launch')
@@ -82,10 +83,7 @@ def test_run_files_are_short_and_say_what_they_are():
       assert len(lines) - 1 <= 25, path
 
 
-@pytest.mark.parametrize(
-  'command',
-  ['', 'train', 'evaluate', 'inspect', 'infill', 'lexicon', 'lexicon build', 'lexicon show', 'sweep', 'report'],
-)
+@pytest.mark.parametrize('command', ['', *cli.COMMANDS, 'lexicon build', 'lexicon show'])
 def test_help_is_quick_because_nothing_heavy_is_imported(command):
   code = (
     'import sys\nfrom unmask.launch import cli\n'
