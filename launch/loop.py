@@ -80,13 +80,9 @@ def train(
   # 1. Everything the user can get wrong is checked before anything long is done.
   config.refuse_unused()
   model_dir = str(model_dir)
-  counts = {
-    'TRAIN_STEPS': train_steps,
-    'BATCH_SIZE': batch_size,
-    'microbatches': microbatches,
-    'log_period': log_period,
-  }
-  _check_numbers(**counts, CHECKPOINT_PERIOD=checkpoint.period, stop_at=1 if stop_at is None else stop_at)
+  numbers = {'TRAIN_STEPS': train_steps, 'BATCH_SIZE': batch_size, 'microbatches': microbatches}
+  numbers |= {'log_period': log_period, 'CHECKPOINT_PERIOD': checkpoint.period}
+  _check_numbers(**numbers, stop_at=1 if stop_at is None else stop_at)
   device_mesh = mesh.build()
   mesh_lib.check(device_mesh, model, objective.model_length(pipeline.text_length), batch_size, microbatches)
   objective.check(pipeline.text_length)

@@ -196,6 +196,11 @@ def make_rows(generator: np.random.Generator, count: int, length: int, segments:
   return rows
 
 
+def documents(count: int, length: int, seed: int = 0) -> dict:
+  """Rows of one document each that fill them."""
+  return make_rows(np.random.default_rng(seed), count, length, segments=1, full=True)
+
+
 def _entries(generator: np.random.Generator, words: np.ndarray) -> np.ndarray:
   """Lengths of entries of 2 to 5 words that begin at random words and may overlap; none lies inside another."""
   lengths, last = np.zeros_like(words), 0
