@@ -42,8 +42,10 @@ def build(
     UserError: the corpus cannot be read or has no words, or the file cannot be written or is something else.
   """
   config.refuse_unused()
-  if task is None:
-    raise UserError('There is no corpus: TASK is None; for a seqio Task take corpora.SeqioText as the TextTask.corpus.')
+  if not hasattr(task, 'corpus'):
+    raise UserError(
+      'There is no corpus to read: TASK is no TextTask; for a seqio Task take corpora.SeqioText as the TextTask.corpus.'
+    )
   began = time.monotonic()
   say = lambda line: print(f'[{time.monotonic() - began:5.1f} s] {line}', flush=True)
   settings, fingerprint = task.lexicon, task.training_fingerprint()

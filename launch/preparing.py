@@ -27,8 +27,10 @@ def prepare(*, task: 'register.TextTask', engine: str = 'local', beam_flags: Seq
     UserError: there is no task, or as `TextTask.prepare` and `beam_prepare.BeamEngine` do.
   """
   config.refuse_unused()
-  if task is None:
-    raise UserError('There is no corpus: TASK is None; for a seqio Task take corpora.SeqioText as the TextTask.corpus.')
+  if not hasattr(task, 'corpus'):
+    raise UserError(
+      'There is no corpus to read: TASK is no TextTask; for a seqio Task take corpora.SeqioText as the TextTask.corpus.'
+    )
   chosen = None
   if engine == 'beam':
     from ..tasks import beam_prepare

@@ -16,7 +16,7 @@ import tensorflow as tf
 from .. import UserError
 from ..objectives import preprocessor
 from ..objectives.base import MODEL_FEATURES, Objective, SpecialTokens
-from . import cache, register, rows, vocabularies
+from . import cache, prepared, register, rows, vocabularies
 from .units import annotate
 
 _ROWS_PER_BLOCK = 64  # of other people's tasks, which give a row at a time
@@ -29,7 +29,7 @@ class Pipeline:
   Attributes:
     mixture_or_task_name: a registered seqio Task or Mixture with a 'targets' feature.
     task_feature_lengths: {'targets': tokens of a row}.
-    task: a corpus to make and register under that name first; None if somebody else registered it.
+    task: a corpus to register under that name first, made now or before; None if somebody else registered it.
     use_cached: whether to read seqio's offline cache; corpora made here always do.
     seed: decides order and corruption.
     threads: of the host that make rows; None takes a quarter of its cores, at least 2. No result depends on it.
@@ -38,7 +38,7 @@ class Pipeline:
 
   mixture_or_task_name: str
   task_feature_lengths: Mapping[str, int]
-  task: register.TextTask | None = None
+  task: register.TextTask | prepared.PreparedTask | None = None
   use_cached: bool = True
   seed: int = 0
   threads: int | None = None

@@ -26,16 +26,10 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 
-import seqio
-import tensorflow as tf
-
 from .. import UserError
-from . import build, cache, corpora, rows, spill, stages, vocabularies
-from .stages import load_vocabulary
-from .units import annotate, rule_tagger, salience
+from . import build, corpora, prepared, spill, stages
+from .units import rule_tagger, salience
 from .units.lexicon import Lexicon, Settings
-
-__all__ = ['TextTask', 'load_vocabulary']
 
 _VERSION = 5  # of what is made here; part of the fingerprint
 _MOST_SHARDS = 512  # open files
@@ -124,7 +118,7 @@ class TextTask:
     folder = self.folder()
     if not os.path.exists(os.path.join(folder, 'summary.json')):
       self._build(folder, say, engine or build.LocalEngine())
-    self._register(folder)
+    prepared.register(self.name, folder)
     return folder
 
   def _build(self, folder: str, say: Callable[[str], None], engine: build.Engine) -> None:
@@ -173,37 +167,6 @@ class TextTask:
     if not self.lexicon_of_other_corpus:
       lexicon.require(self.training_fingerprint(), path)
     return lexicon
-
-  def _register(self, folder: str) -> None:
-    vocabulary = load_vocabulary(folder)
-    features = {
-      name: seqio.Feature(
-        vocabulary if name == 'targets' else seqio.PassThroughVocabulary(2**31 - 1), add_eos=False, dtype=tf.int32
-      )
-      for name in (*annotate.FEATURES, 'segment_ids')
-    }
-    # seqio reads the first folder that knows the name: ours must come before one of other settings.
-    own = os.path.join(folder, 'cache')
-    cache.check(os.path.join(own, self.name))
-    seqio.utils.set_global_cache_dirs([own, *(path for path in seqio.utils.get_global_cache_dirs() if path != own)])
-    if self.name in seqio.TaskRegistry.names():
-      seqio.TaskRegistry.remove(self.name)
-    seqio.TaskRegistry.add(
-      self.name,
-      source=seqio.FunctionDataSource(self._source(folder), splits=('train', 'validation')),
-      preprocessors=[
-        seqio.CacheDatasetPlaceholder(required=True),
-        rows.to_rows(vocabularies.special_tokens(vocabulary), annotate.UNIT_FEATURES),
-      ],
-      output_features=features,
-    )
-
-  def _source(self, folder: str) -> Callable[..., tf.data.Dataset]:
-    def documents(split: str, shuffle_files: bool = False, seed: int | None = None) -> tf.data.Dataset:
-      del shuffle_files, seed
-      raise UserError(f'Task {self.name} is read from its cache in {folder}; use use_cached=True.')
-
-    return documents
 
 
 def _publish(scratch: str, folder: str) -> None:

@@ -2,9 +2,11 @@
 
 import json
 import pathlib
+import shutil
 
 import pytest
 from unmask.launch import cli
+from unmask.tasks import corpora, register
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 names = lambda folder: sorted(path.stem for path in (ROOT / 'gin' / folder).glob('*.gin'))
@@ -118,6 +120,32 @@ def test_registered_task(default_source, tmp_path):
     f'--gin.{k}={v}' for k, v in (shrunk | {'MODEL_DIR': str(tmp_path / 'run'), 'MIXTURE_OR_TASK_NAME': name}).items()
   ]
   assert cli.main(['train', *(f'--gin_file={file}' for file in files), *given]) == 0
+  _is_trained(tmp_path / 'run')
+
+
+def test_prepared_task(small_text, tmp_path, capsys):
+  """A folder made before is enough: its text, its lexicon and its tagger's file may be gone."""
+  texts = tmp_path / 'texts'
+  shutil.copytree(pathlib.Path(small_text).parent, texts)
+  task = register.TextTask(
+    name='made_before', corpus=corpora.LocalText(pattern=f'{texts}/*.txt'), data_dir=str(tmp_path), vocabulary_size=1000
+  )
+  made = pathlib.Path(task.prepare(say=lambda line: None))
+  moved = made.rename(tmp_path / 'elsewhere')
+  shutil.rmtree(texts)
+  for name in ('lexicon.tsv', 'gazetteer.json'):
+    (moved / name).unlink()
+  shrunk = {key: value for key, value in SHRINK.items() if key != 'DATA_DIR'}
+  files = ('gin/runs/pretrain.gin', 'gin/tasks/prepared.gin', 'gin/objectives/pmi_masking.gin')
+  for folder, status in ((tmp_path / 'nowhere', 2), (moved, 0)):
+    bindings = shrunk | {
+      'MODEL_DIR': tmp_path / 'run',
+      'PREPARED_FOLDER': folder,
+      'MIXTURE_OR_TASK_NAME': 'made_before',
+    }
+    given = [f'--gin.{name}={value}' for name, value in bindings.items()]
+    assert cli.main(['train', *(f'--gin_file={file}' for file in files), *given]) == status
+  assert 'holds no prepared corpus' in capsys.readouterr().err
   _is_trained(tmp_path / 'run')
 
 

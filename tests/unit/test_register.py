@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import seqio
 import unmask
-from unmask.tasks import corpora, register
+from unmask.tasks import corpora, register, stages
 from unmask.tasks.units import annotate, rule_tagger, salience, spacy_tagger
 from unmask.tasks.units.lexicon import Lexicon, Settings
 from unmask.tasks.units.segmentation import Segmenter
@@ -78,7 +78,7 @@ def _expected(task):
   gazetteer = salience.Gazetteer.load(os.path.join(folder, 'gazetteer.json'))
   segmenter = Segmenter(Lexicon.load(os.path.join(folder, 'lexicon.tsv')))
   tagger = salience.LabelFilter(rule_tagger.RuleTagger(gazetteer))
-  annotator = annotate.Annotator(register.load_vocabulary(folder), segmenter, tagger)
+  annotator = annotate.Annotator(stages.load_vocabulary(folder), segmenter, tagger)
   splits = {'train': [], 'validation': []}
   for document in task.corpus.documents():
     held_out = corpora.is_validation(document['id'], task.validation_one_in)
