@@ -24,7 +24,7 @@ def prepare(*, task: 'register.TextTask', engine: str = 'local', beam_flags: Seq
     beam_flags: Apache Beam's pipeline options.
 
   Raises:
-    UserError: there is no task, or as `TextTask.prepare` and `beam_prepare.BeamEngine` do.
+    UserError: there is no task, or as `TextTask.prepare` and `beam_engine.BeamEngine` do.
   """
   config.refuse_unused()
   if not hasattr(task, 'corpus'):
@@ -33,9 +33,9 @@ def prepare(*, task: 'register.TextTask', engine: str = 'local', beam_flags: Seq
     )
   chosen = None
   if engine == 'beam':
-    from ..tasks import beam_prepare
+    from ..tasks.preparation import beam_engine
 
-    chosen = beam_prepare.BeamEngine(beam_flags)
+    chosen = beam_engine.BeamEngine(beam_flags)
   said: list[str] = []
 
   def say(line: str) -> None:

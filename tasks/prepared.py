@@ -9,7 +9,8 @@ import seqio
 import tensorflow as tf
 
 from .. import UserError
-from . import cache, rows, stages, vocabularies
+from . import cache, rows, vocabularies
+from .preparation import stages
 from .units import annotate
 
 

@@ -11,7 +11,7 @@
 
 The folder is built beside its place and moved there when it is whole; a change of corpus or settings changes the
 fingerprint. A corpus may have any size: what does not fit in memory is kept on disk, about twice the text while the
-folder is built (`build`). Nothing of what is made depends on the order in which documents are read.
+folder is built (`preparation`). Nothing of what is made depends on the order in which documents are read.
 
 A document's file in the cache is decided by a hash of its id; inside a file documents are in the order of another one,
 at random that is. Of documents with the same id one keeps it, the others become 'id~2', 'id~3', ...
@@ -27,7 +27,8 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 
 from .. import UserError
-from . import build, corpora, prepared, spill, stages
+from . import corpora, prepared, spill
+from .preparation import builder, stages
 from .units import rule_tagger, salience
 from .units.lexicon import Lexicon, Settings
 
@@ -105,7 +106,7 @@ class TextTask:
         for piece in spill.pieces(document, self.longest_document):
           yield piece['text']
 
-  def prepare(self, say: Callable[[str], None] = print, engine: build.Engine | None = None) -> str:
+  def prepare(self, say: Callable[[str], None] = print, engine: builder.Engine | None = None) -> str:
     """Makes what is missing and registers the task; returns the folder.
 
     Args:
@@ -117,11 +118,11 @@ class TextTask:
     """
     folder = self.folder()
     if not os.path.exists(os.path.join(folder, 'summary.json')):
-      self._build(folder, say, engine or build.LocalEngine())
+      self._build(folder, say, engine or builder.LocalEngine())
     prepared.register(self.name, folder)
     return folder
 
-  def _build(self, folder: str, say: Callable[[str], None], engine: build.Engine) -> None:
+  def _build(self, folder: str, say: Callable[[str], None], engine: builder.Engine) -> None:
     try:
       os.makedirs(os.path.dirname(folder), exist_ok=True)
       scratch = tempfile.mkdtemp(prefix=f'.{os.path.basename(folder)}-', dir=os.path.dirname(folder))
@@ -141,7 +142,7 @@ class TextTask:
     finally:
       shutil.rmtree(scratch, ignore_errors=True)
 
-  def _builder(self, scratch: str, say: Callable[[str], None], engine: build.Engine) -> build.Builder:
+  def _builder(self, scratch: str, say: Callable[[str], None], engine: builder.Engine) -> builder.Builder:
     job = stages.Job(
       folder=scratch,
       name=self.name,
@@ -150,7 +151,7 @@ class TextTask:
       tagger=self.tagger,
       salient_labels=tuple(self.salient_labels),
     )
-    return build.Builder(
+    return builder.Builder(
       job,
       engine,
       say,

@@ -15,7 +15,8 @@ import seqio
 import unmask
 from unmask.launch import cli
 from unmask.objectives import masked_lm, pmi_masking
-from unmask.tasks import build, corpora, pipeline, processes, register, stages
+from unmask.tasks import corpora, pipeline, register
+from unmask.tasks.preparation import builder, processes, stages
 from unmask.tasks.units import lexicon
 
 # Beam 2.77 itself calls what Python and its own parts call deprecated.
@@ -99,7 +100,7 @@ def test_files_do_not_depend_on_the_order_of_reading(tmp_path):
 
 def test_files_do_not_depend_on_the_number_of_processes(tmp_path):
   corpus = _Fixed(list(_documents()))
-  made = [_task(corpus, tmp_path / str(count)).prepare(_silent, build.LocalEngine(count)) for count in (1, 2)]
+  made = [_task(corpus, tmp_path / str(count)).prepare(_silent, builder.LocalEngine(count)) for count in (1, 2)]
   _equal(*made)
 
 
@@ -116,19 +117,19 @@ def test_a_tagger_of_the_main_module_stays_in_this_process(tmp_path, monkeypatch
   monkeypatch.setattr(Mine, '__module__', '__main__')
   monkeypatch.setattr(processes, '_Worker', None)
   task = _task(_Fixed(list(_documents())), tmp_path, tagger=Mine(), salient_labels=['NAME'])
-  assert _summary(task.prepare(_silent, build.LocalEngine(2)))['documents'] == 150
+  assert _summary(task.prepare(_silent, builder.LocalEngine(2)))['documents'] == 150
 
 
 @pytest.mark.parametrize('settings', [{}, {'vocabulary_size': None, 'shards': 3, 'longest_document': 120}])
 def test_both_engines_make_the_same_files(tmp_path, settings):
-  from unmask.tasks import beam_prepare
+  from unmask.tasks.preparation import beam_engine
 
   (tmp_path / 'text').mkdir()
   lines = [json.dumps(document) for document in _documents(120)]
   for name in range(3):
     (tmp_path / 'text' / f'{name}.jsonl').write_text('\n'.join(lines[name::3]) + '\n')
   corpus = corpora.LocalText(pattern=str(tmp_path / 'text' / '*'))
-  engines = {'local': None, 'beam': beam_prepare.BeamEngine(['--runner=DirectRunner'])}
+  engines = {'local': None, 'beam': beam_engine.BeamEngine(['--runner=DirectRunner'])}
   made = [_task(corpus, tmp_path / name, **settings).prepare(_silent, engine) for name, engine in engines.items()]
   _equal(*made)
   assert _summary(made[0])['lexicon_entries'] > 5
@@ -137,10 +138,10 @@ def test_both_engines_make_the_same_files(tmp_path, settings):
 
 
 def test_shards_without_documents(tmp_path):
-  from unmask.tasks import beam_prepare
+  from unmask.tasks.preparation import beam_engine
 
   corpus = _Fixed([{'id': str(i), 'text': 'few words'} for i in range(12)])
-  engines = (None, beam_prepare.BeamEngine(['--runner=DirectRunner']))
+  engines = (None, beam_engine.BeamEngine(['--runner=DirectRunner']))
   made = [
     _task(corpus, tmp_path / str(i), shards=40, vocabulary_size=None).prepare(_silent, engine)
     for i, engine in enumerate(engines)
@@ -221,7 +222,7 @@ def test_bytes_that_are_no_text(tmp_path, engine, capfd):
 
 
 def test_workers_that_do_not_see_the_folder(tmp_path):
-  from unmask.tasks import beam_prepare
+  from unmask.tasks.preparation import beam_engine
 
   job = stages.Job(
     folder=str(tmp_path / 'elsewhere'),
@@ -232,7 +233,7 @@ def test_workers_that_do_not_see_the_folder(tmp_path):
     salient_labels=['NAME'],
   )
   with pytest.raises(unmask.UserError, match='DATA_DIR must be a folder that all workers share'):
-    beam_prepare.BeamEngine(['--runner=DirectRunner'])._check_shared(job)
+    beam_engine.BeamEngine(['--runner=DirectRunner'])._check_shared(job)
 
 
 def test_a_task_of_others_has_no_corpus(capfd):
@@ -242,17 +243,17 @@ def test_a_task_of_others_has_no_corpus(capfd):
 
 def test_beam_is_not_installed(monkeypatch):
   monkeypatch.setitem(sys.modules, 'apache_beam', None)
-  for name in ('unmask.tasks.beam_prepare', 'unmask.tasks.units.beam_lexicon'):
+  for name in ('unmask.tasks.preparation.beam_engine', 'unmask.tasks.units.beam_lexicon'):
     monkeypatch.delitem(sys.modules, name, raising=False)
   with pytest.raises(unmask.UserError, match=r'requirements-beam\.txt'):
-    importlib.import_module('unmask.tasks.beam_prepare')
+    importlib.import_module('unmask.tasks.preparation.beam_engine')
 
 
 def test_a_vocabulary_is_trained_on_a_sample_of_a_large_corpus(tmp_path, monkeypatch):
   corpus, said = _Fixed(list(_documents())), []
   whole = _task(corpus, tmp_path / 'whole').prepare(said.append)
   assert not any('% of the lines' in line for line in said)
-  monkeypatch.setattr(build, 'VOCABULARY_CHARACTERS', 9000)
+  monkeypatch.setattr(builder, 'VOCABULARY_CHARACTERS', 9000)
   made = [_task(corpus, tmp_path / name).prepare(said.append) for name in ('one', 'two')]
   _equal(*made)
   assert any('% of the lines' in line for line in said)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 from unmask import UserError
-from unmask.tasks import processes
+from unmask.tasks.preparation import processes
 
 _STAGES = """
 import os, time

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import seqio
 import unmask
-from unmask.tasks import corpora, register, stages
+from unmask.tasks import corpora, register
+from unmask.tasks.preparation import stages
 from unmask.tasks.units import annotate, rule_tagger, salience, spacy_tagger
 from unmask.tasks.units.lexicon import Lexicon, Settings
 from unmask.tasks.units.segmentation import Segmenter

@@ -1,4 +1,4 @@
-"""The preparation of a corpus on Apache Beam: the stages of `build`, with each shard a unit of work on any runner.
+"""The preparation of a corpus on Apache Beam: the stages of `builder`, with each shard a unit of work on any runner.
 
     --runner=FlinkRunner --flink_master=HOST:8081 --temp_location=/shared/tmp --environment_type=...
 
@@ -8,7 +8,7 @@ machine that starts this must see that folder under the same name, so it is one 
 machine nor of an object store. A worker sorts its shard on the disk of that folder, a part at a time; a shard is the
 largest piece of work, so a large corpus wants `TextTask.shards` a few times as many as there are workers.
 
-The vocabulary is trained by the machine that starts this, on the lines that `build` chooses; the lexicon is counted by
+The vocabulary is trained by the machine that starts this, on lines that `builder` chooses; the lexicon is counted by
 its own engine (`units.beam_lexicon`). Not in the default installation: `pip install -r requirements-beam.txt`.
 """
 
@@ -22,18 +22,19 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from .. import UserError
-from . import corpora, spill, stages
-from .corpora import Document
+from ... import UserError
+from .. import corpora, spill
+from ..corpora import Document
+from ..units import beam_lexicon, salience, words
+from ..units.beam_lexicon import PipelineOptions, StandardOptions, beam
+from . import stages
 from .stages import Job
-from .units import beam_lexicon, salience, words
-from .units.beam_lexicon import PipelineOptions, StandardOptions, beam
 
 _APART = ('DataflowRunner',)  # their workers see no file of ours
 
 
 class BeamEngine:
-  """`build.Engine` on Beam.
+  """`builder.Engine` on Beam.
 
   Args:
     flags: pipeline options, as on any Beam program's command line.
@@ -52,7 +53,7 @@ class BeamEngine:
       )
 
   def read(self, job: Job, corpus: corpora.Corpus, longest: int) -> spill.Counts:
-    """See `build.Engine.read`."""
+    """See `builder.Engine.read`."""
     os.makedirs(job.spilled)
     self._check_shared(job)
     with beam_lexicon.pipeline(self._flags) as pipeline:
@@ -73,7 +74,7 @@ class BeamEngine:
     return sum((counts[shard] for shard in sorted(counts)), spill.Counts())
 
   def forms(self, job: Job) -> Iterator[tuple[str, int, int]]:
-    """See `build.Engine.forms`."""
+    """See `builder.Engine.forms`."""
     place = job.path('forms-00000')
     os.makedirs(place)
     with beam_lexicon.pipeline(self._flags) as pipeline:
@@ -93,11 +94,11 @@ class BeamEngine:
           yield word, lower, upper
 
   def counter(self, job: Job, corpus: corpora.Corpus, longest: int) -> beam_lexicon.BeamEngine:
-    """See `build.Engine.counter`."""
+    """See `builder.Engine.counter`."""
     return beam_lexicon.BeamEngine(corpus, job.validation_one_in, self._flags, longest)
 
   def annotate(self, job: Job) -> list[stages.Annotated]:
-    """See `build.Engine.annotate`."""
+    """See `builder.Engine.annotate`."""
     with beam_lexicon.pipeline(self._flags) as pipeline:
       _ = (
         pipeline

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO, cast
 
-from .. import UserError
+from ... import UserError
 
 _MOST = 16
 _START = f'from {__name__} import serve; serve()'

@@ -19,11 +19,12 @@ import numpy as np
 import seqio
 import tqdm
 
-from .. import UserError
-from . import cache, corpora, processes, spill, stages, vocabularies
+from ... import UserError
+from .. import cache, corpora, spill, vocabularies
+from ..units import collocations, counting, salience
+from ..units.lexicon import Lexicon, Settings
+from . import processes, stages
 from .stages import Job
-from .units import collocations, counting, salience
-from .units.lexicon import Lexicon, Settings
 
 VOCABULARY_CHARACTERS = 50_000_000  # a vocabulary is trained on about this much text at most
 _MANY = 40_000_000  # characters to annotate from which on other processes, which take seconds to start, are worth it

@@ -19,11 +19,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 import seqio
 
-from . import cache, spill, vocabularies
-from .corpora import Document
-from .units import annotate, counting, rule_tagger, salience, words
-from .units.lexicon import Lexicon
-from .units.segmentation import Segmenter
+from .. import cache, spill, vocabularies
+from ..corpora import Document
+from ..units import annotate, counting, rule_tagger, salience, words
+from ..units.lexicon import Lexicon
+from ..units.segmentation import Segmenter
 
 SPLITS = ('train', 'validation')
 _BATCH = 256  # documents annotated at a time ...
