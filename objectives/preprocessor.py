@@ -41,8 +41,8 @@ def require_units(objective: base.Objective, names: Iterable[str]) -> None:
   missing = [name for name in objective.units if name not in names]
   if missing:
     raise base.UserError(
-      f'{type(objective).__name__} masks units that these rows do not carry: {", ".join(missing)}. '
-      'Build the task with units (unmask.tasks.register), or choose an objective that masks tokens.'
+      f'{type(objective).__name__} reads what these rows do not carry: {", ".join(missing)}. Units come with tasks of '
+      'unmask.tasks.register, answers with unmask.tasks.answers; or choose an objective that masks tokens.'
     )
 
 
