@@ -94,7 +94,7 @@ def train(
   # 2. Text to rows, shapes to arrays.
   source = pipeline.open()
   model = model.with_vocabulary(source.vocabulary.vocab_size)
-  identity.check(model_dir, facts | identity.of_source(source, model), save=True)
+  identity.check(model_dir, facts | identity.of_source(source, model), save=jax.process_index() == 0)
   decoder = Decoder(model)
   scoring = step_lib.Scoring(objective, objective.max_supervised(pipeline.text_length), z_loss)
   saved = checkpoints_lib.Checkpoints(model_dir, checkpoint)
@@ -108,11 +108,9 @@ def train(
       if first >= train_steps:
         runlog.write_done(model_dir, position, state.params, flops)
       return
-    config.save(model_dir)
-
     # 3. What the loop needs, then the loop.
-    with contextlib.closing(metrics.MetricsWriter(model_dir, first)) as writer:
-      _write_realised(model_dir, source, objective, writer)
+    with contextlib.closing(metrics.writer(model_dir, first)) as writer:
+      _write_what_runs(model_dir, source, objective, writer)
       bar = progress.Progress(os.path.basename(os.path.normpath(model_dir)), first, train_steps)
       log = runlog.RunLog(bar, writer, position, log_period, last)
       train_step = jax.jit(step_lib.make_train_step(decoder, scoring, transform, microbatches), donate_argnums=0)
@@ -194,8 +192,11 @@ def _make_dir(model_dir: str) -> None:
     raise UserError(f'MODEL_DIR {model_dir!r} cannot be written: {error.strerror}.') from error
 
 
-def _write_realised(model_dir: str, source: Source, objective: Objective, writer: metrics.MetricsWriter) -> None:
-  """The realised shares of the objective on real rows, and the configuration as TensorBoard text."""
+def _write_what_runs(model_dir: str, source: Source, objective: Objective, writer: metrics.Writer) -> None:
+  """The configuration, in files and as TensorBoard text, and the realised shares of the objective on real rows."""
+  if jax.process_index() > 0:
+    return
+  config.save(model_dir)
   shares = realised.shares(source, objective, num_rows=300)
   for line in realised.surprises(shares, objective):
     print(line)

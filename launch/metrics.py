@@ -2,6 +2,27 @@
 
 import json
 import os
+from typing import Protocol
+
+import jax
+
+
+class Writer(Protocol):
+  """Takes a run's scalars and texts."""
+
+  def write(self, step: int, values: dict[str, float]) -> None:
+    """Scalars of a step."""
+
+  def text(self, name: str, value: str) -> None:
+    """A text of the run."""
+
+  def close(self) -> None:
+    """Nothing more comes."""
+
+
+def writer(model_dir: str, first_step: int) -> Writer:
+  """A `MetricsWriter` in the first process of a run; the others write nothing."""
+  return NoWriter() if jax.process_index() > 0 else MetricsWriter(model_dir, first_step)
 
 
 class MetricsWriter:
@@ -33,6 +54,19 @@ class MetricsWriter:
     self._file.close()
     self._board.flush()
     self._board.close()
+
+
+class NoWriter:
+  """Stands for a `MetricsWriter` in every process of a run but the first."""
+
+  def write(self, step: int, values: dict[str, float]) -> None:
+    """Writes nothing."""
+
+  def text(self, name: str, value: str) -> None:
+    """Writes nothing."""
+
+  def close(self) -> None:
+    """There is nothing to close."""
 
 
 def read(model_dir: str) -> list[dict]:

@@ -23,7 +23,7 @@ class RunLog:
     tokens, scored: tokens of the corpus read and positions scored since step 0.
   """
 
-  def __init__(self, bar: progress.Progress, writer: metrics.MetricsWriter, position: dict, period: int, last: int):
+  def __init__(self, bar: progress.Progress, writer: metrics.Writer, position: dict, period: int, last: int):
     self._bar, self._writer, self._period, self._last = bar, writer, period, last
     self.tokens, self.scored = position['tokens'], position['scored']
     self._first, self._before, self._began = True, position['seconds'], time.monotonic()
@@ -62,7 +62,7 @@ class RunLog:
 
 
 def write_done(model_dir: str, position: dict, params: dict, train_flops: float) -> None:
-  """Writes 'done.json', whose presence says that the run is whole.
+  """Writes 'done.json', whose presence says that the run is whole; the run's first process does.
 
   Args:
     model_dir: whose metrics hold the rates.
@@ -70,6 +70,8 @@ def write_done(model_dir: str, position: dict, params: dict, train_flops: float)
     params: the parameters, to be counted.
     train_flops: model FLOPs of the whole run.
   """
+  if jax.process_index() > 0:
+    return
   rates = [row['tokens_per_second'] for row in metrics.read(model_dir) if row.get('tokens_per_second')]
   facts = {
     'parameters': sum(x.size for x in jax.tree.leaves(params)),

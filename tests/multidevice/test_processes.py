@@ -1,0 +1,82 @@
+"""Two and four real processes, joined by jax.distributed, train as one process with as many devices does."""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+DEVICES = 4
+RUN = """
+import sys
+import jax
+jax.config.update('jax_cpu_collectives_implementation', 'gloo')
+jax.config.update('jax_cpu_enable_async_dispatch', False)
+process, processes, address = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+if processes > 1:
+  jax.distributed.initialize(address, processes, process)
+assert jax.device_count() == 4
+from unmask.launch import cli
+sys.exit(cli.main(['train', *sys.argv[4:]]))
+"""
+
+
+def _train(model_dir: pathlib.Path, processes: int) -> list[dict]:
+  """The lines of metrics of four steps on four devices, divided over so many processes."""
+  with socket.socket() as probe:
+    probe.bind(('127.0.0.1', 0))
+    address = f'127.0.0.1:{probe.getsockname()[1]}'
+  bindings = {
+    'TRAIN_STEPS': 4,
+    'BATCH_SIZE': 8,
+    'EVAL_PERIOD': 2,
+    'train.log_period': 1,
+    'Evaluation.batches': 1,
+    'TASK_FEATURE_LENGTHS': "{'targets': 64}",
+    'MeshConfig.fsdp': 2,
+    'MODEL_DIR': model_dir,
+    'DATA_DIR': ROOT / 'data',
+    'DOWNLOAD_DIR': ROOT / 'data' / 'downloads',
+  }
+  given = ['--gin_file=gin/runs/pretrain.gin', '--gin_file=gin/objectives/mlm.gin']
+  given += [f'--gin.{name}={value}' for name, value in bindings.items()]
+  flags = f'--xla_force_host_platform_device_count={DEVICES // processes}'
+  environment = os.environ | {'XLA_FLAGS': flags, 'JAX_PLATFORMS': 'cpu'}
+  running = [
+    subprocess.Popen(
+      [sys.executable, '-c', RUN, str(number), str(processes), address, *given],
+      cwd=ROOT,
+      env=environment,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+      text=True,
+    )
+    for number in range(processes)
+  ]
+  try:
+    said = [process.communicate(timeout=400)[0] for process in running]
+  finally:
+    for process in running:
+      process.kill()
+  assert [process.returncode for process in running] == [0] * processes, '\n'.join(said)[-3000:]
+  assert json.loads((model_dir / 'done.json').read_text())['tokens_read'] > 0
+  return [json.loads(line) for line in (model_dir / 'metrics.jsonl').read_text().splitlines()]
+
+
+@pytest.fixture(scope='module')
+def alone(default_task, tmp_path_factory):
+  return _train(tmp_path_factory.mktemp('alone'), 1)
+
+
+@pytest.mark.parametrize('processes', [2, 4])
+def test_processes_train_as_one(processes, alone, tmp_path):
+  found = _train(tmp_path, processes)
+  assert len(found) == len(alone) == 6  # one line a step and one an evaluation, by one process
+  for one, other in zip(alone, found, strict=True):
+    timeless = lambda row: {name: value for name, value in row.items() if name != 'tokens_per_second'}
+    assert timeless(other) == pytest.approx(timeless(one), rel=1e-4)
+  assert (tmp_path / 'checkpoints' / '4').is_dir()
