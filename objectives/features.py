@@ -1,5 +1,7 @@
 """Graph functions that every objective uses to turn rows into decoder features. TensorFlow."""
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 
@@ -18,6 +20,20 @@ def shift_left(values: tf.Tensor, segment_ids: tf.Tensor) -> tf.Tensor:
 def starts(ids: tf.Tensor) -> tf.Tensor:
   """Bool [batch, length]: where a run of equal ids begins."""
   return tf.pad(ids[:, 1:] != ids[:, :-1], [[0, 0], [1, 0]], constant_values=True)
+
+
+def reduce_by(reduce: Callable[..., tf.Tensor], values: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
+  """The values of each row that have one id, reduced: [batch, 1 + the highest id of all rows], dtype of `values`.
+
+  Args:
+    reduce: one of tf.math.unsorted_segment_sum, _min, _max; what it gives for an id that a row has not, stands there.
+    values: [batch, length].
+    ids: int32 [batch, length], 0 or more; segment ids, or places in the row.
+  """
+  batch = tf.shape(ids)[0]
+  count = tf.maximum(tf.reduce_max(ids), 0) + 1  # a batch of no rows has no maximum
+  flat = tf.reshape(ids + count * tf.range(batch)[:, tf.newaxis], [-1])
+  return tf.reshape(reduce(tf.reshape(values, [-1]), flat, batch * count), [batch, count])
 
 
 def run_starts(ids: tf.Tensor) -> tf.Tensor:

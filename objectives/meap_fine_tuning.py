@@ -78,20 +78,17 @@ class MEAPFineTuning(base.Objective):
 
   def _masked(self, seeds, able, segments) -> tuple[tf.Tensor, tf.Tensor]:
     """Which tokens are copied, and which of those masked: bool [batch, length] each. `able` is the answers' text."""
-    batch, length = tf.unstack(tf.shape(segments))
-    flat = tf.reshape(segments + (length + 1) * tf.range(batch)[:, tf.newaxis], [-1])
-    total = tf.math.unsorted_segment_sum(tf.reshape(tf.cast(able, tf.int32), [-1]), flat, batch * (length + 1))
-    size = tf.reshape(tf.gather(total, flat), [batch, length])
+    length = tf.shape(segments)[1]
+    size = features.reduce_by(tf.math.unsorted_segment_sum, tf.cast(able, tf.int32), segments)
+    size = tf.gather(size, segments, batch_dims=1)
     copied = (segments > 0) & (size > self.min_answer)
     # The first `count` of a segment's answer tokens in random order.
     index = tf.range(length)[tf.newaxis] + tf.zeros_like(segments)
     keys = units.random_order(seeds, 0, tf.where(able & copied, index, -1))
     by_segment = tf.cast(segments, tf.int64) * (1 << 40) + keys // (1 << 16)
     place = tf.argsort(tf.argsort(tf.where(keys < tf.int64.max, by_segment, keys), stable=True))
-    first = tf.math.unsorted_segment_min(
-      tf.reshape(tf.where(able & copied, place, length), [-1]), flat, batch * (length + 1)
-    )
-    rank = place - tf.reshape(tf.gather(first, flat), [batch, length])
+    first = features.reduce_by(tf.math.unsorted_segment_min, tf.where(able & copied, place, length), segments)
+    rank = place - tf.gather(first, segments, batch_dims=1)
     count = tf.maximum(tf.cast(tf.cast(size, tf.float64) * self.rate, tf.int32), 1 if self.rate > 0 else 0)
     return copied, able & copied & (rank < count)
 

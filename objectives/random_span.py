@@ -64,7 +64,7 @@ class RandomSpan(masked_lm.MaskedLM):
   def _turns(self, rows: base.Features, seeds: tf.Tensor, starts: tf.Tensor) -> tf.Tensor:
     """Which draw masks each token, int32 [batch, length]; `_NEVER` where none does."""
     length = tf.shape(starts)[1]
-    begins = tf.cast((starts >= 0) & (starts == tf.range(length)[tf.newaxis]), tf.int32)
+    begins = tf.cast(starts == tf.range(length)[tf.newaxis], tf.int32)
     word = tf.where(starts >= 0, tf.cumsum(begins, axis=1) - 1, -1)  # numbered from 0 in the row
     anchor, words = self._draws(seeds, starts)
     first = tf.gather(word, anchor, batch_dims=1)
@@ -108,11 +108,8 @@ class RandomSpan(masked_lm.MaskedLM):
 
 def _words_left(word: tf.Tensor, segment_ids: tf.Tensor) -> tf.Tensor:
   """Words from each token's own to the last of its document, 1 or more; int32 [batch, length]. A span ends there."""
-  batch = tf.shape(word)[0]
-  count = tf.maximum(tf.reduce_max(segment_ids), 0) + 1
-  flat = tf.reshape(segment_ids + count * tf.range(batch)[:, tf.newaxis], [-1])
-  last = tf.math.unsorted_segment_max(tf.reshape(word, [-1]), flat, batch * count)
-  return tf.maximum(tf.reshape(tf.gather(last, flat), tf.shape(word)) - word + 1, 1)
+  last = features.reduce_by(tf.math.unsorted_segment_max, word, segment_ids)
+  return tf.maximum(tf.gather(last, segment_ids, batch_dims=1) - word + 1, 1)
 
 
 def _accepted(first: tf.Tensor, words: tf.Tensor) -> tf.Tensor:

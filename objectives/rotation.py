@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from . import base
+from . import base, features
 
 
 class Rotated(NamedTuple):
@@ -37,14 +37,11 @@ def segment_edges(member: tf.Tensor, segment_ids: tf.Tensor) -> tuple[tf.Tensor,
     member: bool [batch, length].
     segment_ids: int32 [batch, length], 0 = padding.
   """
-  batch, length = tf.unstack(tf.shape(segment_ids))
-  count = tf.maximum(tf.reduce_max(segment_ids), 0) + 1  # a batch of no rows has no maximum
-  index = tf.range(length)[tf.newaxis] + tf.zeros_like(segment_ids)
-  flat = tf.reshape(segment_ids + count * tf.range(batch)[:, tf.newaxis], [-1])
-  past = tf.math.unsorted_segment_max(tf.reshape(tf.where(member, index + 1, 0), [-1]), flat, batch * count)
-  first = tf.math.unsorted_segment_min(tf.reshape(tf.where(member, index, length), [-1]), flat, batch * count)
-  past, first = (tf.reshape(x, [batch, count])[:, 1:] for x in (past, first))
-  past = tf.maximum(past, 0)  # a segment that no row has
+  length = tf.shape(segment_ids)[1]
+  index = tf.range(length)[tf.newaxis]
+  past = features.reduce_by(tf.math.unsorted_segment_max, tf.where(member, index + 1, 0), segment_ids)[:, 1:]
+  first = features.reduce_by(tf.math.unsorted_segment_min, tf.where(member, index, length), segment_ids)[:, 1:]
+  past = tf.maximum(past, 0)  # a segment that a row has not
   return tf.where(past > 0, first, 0), past
 
 

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 import tensorflow as tf
 
 from .. import UserError
-from . import base, masked_lm, units
+from . import base, features, masked_lm, units
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,14 +54,9 @@ class SalientSpan(masked_lm.MaskedLM):
     chosen = units.one_unit_per_segment(seeds, 0, starts, rows['segment_ids'])
     # A row of many tiny passages may choose more than the head computes: then its last passages keep their spans.
     spent = tf.cumsum(tf.cast(chosen, tf.int32), axis=1)
-    return chosen & (self._at_segment_end(spent, rows['segment_ids']) <= self.max_supervised(starts.shape[1]))
-
-  def _at_segment_end(self, spent: tf.Tensor, segment_ids: tf.Tensor) -> tf.Tensor:
-    """The largest value of `spent` in each position's segment; int32 [batch, length]."""
-    batch, length = tf.unstack(tf.shape(spent))
-    flat = tf.reshape(segment_ids + (length + 1) * tf.range(batch)[:, tf.newaxis], [-1])
-    total = tf.math.unsorted_segment_max(tf.reshape(spent, [-1]), flat, batch * (length + 1))
-    return tf.reshape(tf.gather(total, flat), [batch, length])
+    at_end = features.reduce_by(tf.math.unsorted_segment_max, spent, rows['segment_ids'])
+    at_end = tf.gather(at_end, rows['segment_ids'], batch_dims=1)
+    return chosen & (at_end <= self.max_supervised(starts.shape[1]))
 
   def check(self, text_length):
     super().check(text_length)
@@ -98,7 +93,6 @@ def whole_spans(rows: base.Features, candidates: tf.Tensor, max_span_tokens: int
   index = tf.range(tf.shape(starts)[1])[tf.newaxis]
   # Longest reach of each span, scattered to its start.
   too_long = tf.cast((starts >= 0) & (index - starts >= max_span_tokens), tf.int32)
-  batch, length = tf.unstack(tf.shape(starts))
-  flat = tf.reshape(tf.maximum(starts, 0) + length * tf.range(batch)[:, tf.newaxis], [-1])
-  long = tf.reshape(tf.math.unsorted_segment_max(tf.reshape(too_long, [-1]), flat, batch * length), [batch, length])
-  return tf.where(tf.gather(long, tf.maximum(starts, 0), batch_dims=1) > 0, -1, starts)
+  place = tf.maximum(starts, 0)
+  long = features.reduce_by(tf.math.unsorted_segment_max, too_long, place)
+  return tf.where(tf.gather(long, place, batch_dims=1) > 0, -1, starts)

@@ -78,16 +78,12 @@ class SalientTextToText(base.Objective):
   def _spans_in_turn(self, rows: base.Features, starts: tf.Tensor) -> tf.Tensor:
     """The span of each segment whose turn it is in this epoch, bool [batch, length]."""
     segments = rows['segment_ids']
-    batch, length = tf.unstack(tf.shape(segments))
-    count = tf.maximum(tf.reduce_max(segments), 0) + 1
-    flat = tf.reshape(segments + count * tf.range(batch)[:, tf.newaxis], [-1])
-    begins = tf.cast((starts >= 0) & (starts == tf.range(length)[tf.newaxis]), tf.int32)
-    spans = tf.math.unsorted_segment_sum(tf.reshape(begins, [-1]), flat, batch * count)
-    spans = tf.reshape(spans, [batch, count])
+    begins = tf.cast(starts == tf.range(tf.shape(segments)[1])[tf.newaxis], tf.int32)
+    spans = features.reduce_by(tf.math.unsorted_segment_sum, begins, segments)
     number = tf.cumsum(begins, axis=1) - 1 - tf.gather(tf.cumsum(spans, axis=1, exclusive=True), segments, batch_dims=1)
     # The first turn differs from segment to segment, and is the same in every epoch.
     epoch = tf.cast(rows['epoch'], tf.int64)
     seeds = random.row_seeds(0, rows['seed'], rows['example_id'])  # not of the epoch
-    first = tf.cast(random.bits(seeds, 0, count), tf.int64)
+    first = tf.cast(random.bits(seeds, 0, tf.shape(spans)[1]), tf.int64)
     turn = tf.cast((first + epoch[:, tf.newaxis]) % tf.cast(tf.maximum(spans, 1), tf.int64), tf.int32)
     return (starts >= 0) & (number == tf.gather(turn, segments, batch_dims=1))

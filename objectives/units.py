@@ -216,8 +216,6 @@ def _shift(values: tf.Tensor, by: int, fill: int | bool) -> tf.Tensor:
 
 def one_unit_per_segment(seeds: tf.Tensor, stream: int, starts: tf.Tensor, segment_ids: tf.Tensor) -> tf.Tensor:
   """One unit of each segment, uniformly among its units; none where a segment has none. Bool [batch, length]."""
-  batch, length = tf.unstack(tf.shape(starts))
   keys = random_order(seeds, stream, starts)
-  flat = segment_ids + (length + 1) * tf.range(batch)[:, tf.newaxis]
-  best = tf.math.unsorted_segment_min(tf.reshape(keys, [-1]), tf.reshape(flat, [-1]), batch * (length + 1))
-  return (starts >= 0) & (keys == tf.reshape(tf.gather(best, tf.reshape(flat, [-1])), [batch, length]))
+  best = features.reduce_by(tf.math.unsorted_segment_min, keys, segment_ids)
+  return (starts >= 0) & (keys == tf.gather(best, segment_ids, batch_dims=1))
