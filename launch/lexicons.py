@@ -11,6 +11,7 @@ import rich.table
 import tqdm
 
 from .. import UserError
+from ..tasks import corpora
 from ..tasks.units import collocations, counting
 from ..tasks.units.lexicon import LENGTHS, Lexicon
 from . import config
@@ -42,10 +43,7 @@ def build(
     UserError: the corpus cannot be read or has no words, or the file cannot be written or is something else.
   """
   config.refuse_unused()
-  if not hasattr(task, 'corpus'):
-    raise UserError(
-      'There is no corpus to read: TASK is no TextTask; for a seqio Task take corpora.SeqioText as the TextTask.corpus.'
-    )
+  corpora.require(task)
   began = time.monotonic()
   say = lambda line: print(f'[{time.monotonic() - began:5.1f} s] {line}', flush=True)
   settings, fingerprint = task.lexicon, task.training_fingerprint()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import rich.console
 import rich.table
 
-from .. import UserError
+from ..tasks import corpora
 from . import config
 
 if TYPE_CHECKING:
@@ -27,10 +27,7 @@ def prepare(*, task: 'register.TextTask', engine: str = 'local', beam_flags: Seq
     UserError: there is no task, or as `TextTask.prepare` and `beam_engine.BeamEngine` do.
   """
   config.refuse_unused()
-  if not hasattr(task, 'corpus'):
-    raise UserError(
-      'There is no corpus to read: TASK is no TextTask; for a seqio Task take corpora.SeqioText as the TextTask.corpus.'
-    )
+  corpora.require(task)
   chosen = None
   if engine == 'beam':
     from ..tasks.preparation import beam_engine

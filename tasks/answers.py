@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping
 import seqio
 import tensorflow as tf
 
-from .. import UserError
-from . import vocabularies
+from . import rows, vocabularies
 
 
 def to_answer_rows(
@@ -27,10 +26,8 @@ def to_answer_rows(
     loses its end.
   """
 
-  def rows(dataset: tf.data.Dataset, sequence_length: Mapping[str, int] | None) -> tf.data.Dataset:
-    if not sequence_length or not sequence_length.get('targets'):
-      raise UserError("Rows need a length: give sequence_length={'targets': N}.")
-    length = sequence_length['targets']
+  def answer_rows(dataset: tf.data.Dataset, sequence_length: Mapping[str, int] | None) -> tf.data.Dataset:
+    length = rows.row_length(sequence_length)
     special = vocabularies.special_tokens(vocabulary)
 
     def tokens_of(value: tf.Tensor) -> tf.Tensor:
@@ -50,4 +47,4 @@ def to_answer_rows(
 
     return dataset.enumerate().map(row)
 
-  return rows
+  return answer_rows

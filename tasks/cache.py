@@ -1,7 +1,8 @@
-"""seqio's offline cache, written in this process: the layout that `seqio.Task` reads with `use_cached=True`."""
+"""seqio's offline cache, written in this process: the layout that `seqio.Task` reads with `use_cached=True`.
 
-# seqio reads an example at a time, which costs more than everything that happens to it later. `read_documents` reads
-# the same files in the same order, many documents a call.
+seqio reads an example at a time, which costs more than everything that happens to it later. `read_documents` reads the
+same files in the same order, many documents a call.
+"""
 
 import json
 import os

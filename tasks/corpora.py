@@ -40,6 +40,14 @@ class ShardedCorpus(Corpus, Protocol):
     """The documents of one part; those of all parts in order are `documents()`."""
 
 
+def require(task: Any) -> None:
+  """Raises UserError unless the task has a corpus to read, as a TextTask has."""
+  if not hasattr(task, 'corpus'):
+    raise UserError(
+      'There is no corpus to read: TASK is no TextTask; for a seqio Task take corpora.SeqioText as the TextTask.corpus.'
+    )
+
+
 def shards(corpus: Corpus) -> Sequence[Any]:
   """The parts of any corpus: one where it names none."""
   return corpus.shards() if isinstance(corpus, ShardedCorpus) else [None]

@@ -133,7 +133,8 @@ class Source:
 
     Rates that change with the step of training are those of its first step.
     """
-    stream = self.stream(split, objective).map(lambda row: row | {'step': tf.constant(0, tf.int64)})
+    stream = self.stream(split, objective, drop=False)  # `corrupt_rows` drops what holds no example
+    stream = stream.map(lambda row: row | {'step': tf.constant(0, tf.int64)})
     return preprocessor.corrupt_rows(objective, self.special, self.config.seed)(stream)
 
   def batches(

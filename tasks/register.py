@@ -101,10 +101,7 @@ class TextTask:
 
   def training_texts(self) -> Iterator[str]:
     """The documents that are not held out, cut as in the cache."""
-    for document in self.corpus.documents():
-      if not corpora.is_validation(document['id'], self.validation_one_in):
-        for piece in spill.pieces(document, self.longest_document):
-          yield piece['text']
+    return spill.training_texts(self.corpus.documents(), self.validation_one_in, self.longest_document)
 
   def prepare(self, say: Callable[[str], None] = print, engine: builder.Engine | None = None) -> str:
     """Makes what is missing and registers the task; returns the folder.

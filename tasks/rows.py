@@ -26,11 +26,16 @@ def to_rows(
   """`make_rows` as a seqio preprocessor, to be the last of a task: rows of `sequence_length['targets']` tokens."""
 
   def rows(dataset: tf.data.Dataset, sequence_length: Mapping[str, int] | None) -> tf.data.Dataset:
-    if not sequence_length or not sequence_length.get('targets'):
-      raise UserError("Rows need a length: give sequence_length={'targets': N}.")
-    return make_rows(dataset, sequence_length['targets'], special, units)
+    return make_rows(dataset, row_length(sequence_length), special, units)
 
   return rows
+
+
+def row_length(sequence_length: Mapping[str, int] | None) -> int:
+  """The 'targets' of seqio's sequence lengths; UserError if there is none."""
+  if not sequence_length or not sequence_length.get('targets'):
+    raise UserError("Rows need a length: give sequence_length={'targets': N}.")
+  return sequence_length['targets']
 
 
 def make_rows(dataset: tf.data.Dataset, length: int, special: SpecialTokens, units: tuple[str, ...]) -> tf.data.Dataset:

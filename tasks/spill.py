@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import os
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 from . import corpora
@@ -85,6 +85,14 @@ def source_id(document: Document) -> str:
 def is_held_out(document: Document, one_in: int) -> bool:
   """Whether a document or piece belongs to the validation split: all pieces of a document go the same way."""
   return corpora.is_validation(source_id(document), one_in)
+
+
+def training_texts(documents: Iterable[Document], one_in: int, longest: int) -> Iterator[str]:
+  """The texts of documents as a corpus gives them that are not held out, cut as in the cache."""
+  for document in documents:
+    if not is_held_out(document, one_in):
+      for piece in pieces(document, longest):
+        yield piece['text']
 
 
 def _hash(identity: str) -> bytes:

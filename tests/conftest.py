@@ -58,3 +58,15 @@ def small_text(default_task, tmp_path_factory) -> str:
   for number, document in zip(range(300), default_task.corpus.documents(), strict=False):
     (folder / f'{number:03d}.txt').write_text(document['text'], encoding='utf-8')
   return str(folder / '*.txt')
+
+
+@pytest.fixture
+def seqio_registry() -> Iterator[None]:
+  """Leaves seqio's registry and cache folders as they were."""
+  import seqio
+
+  before, folders = set(seqio.TaskRegistry.names()), list(seqio.utils.get_global_cache_dirs())
+  yield
+  for name in set(seqio.TaskRegistry.names()) - before:
+    seqio.TaskRegistry.remove(name)
+  seqio.utils.set_global_cache_dirs(folders)

@@ -135,10 +135,7 @@ class _Texts(beam.DoFn):
     self._corpus, self._one_in, self._longest = corpus, validation_one_in, longest
 
   def process(self, shard: Any) -> Iterator[str]:
-    for document in corpora.read(self._corpus, shard):
-      if not corpora.is_validation(document['id'], self._one_in):
-        for piece in spill.pieces(document, self._longest):
-          yield piece['text']
+    return spill.training_texts(corpora.read(self._corpus, shard), self._one_in, self._longest)
 
 
 def _runs(text: str) -> Iterator[list[str]]:

@@ -21,21 +21,12 @@ from unmask.tasks.units import lexicon
 
 # Beam 2.77 itself calls what Python and its own parts call deprecated.
 pytestmark = [
+  pytest.mark.usefixtures('seqio_registry'),
   pytest.mark.filterwarnings('ignore::DeprecationWarning'),
   pytest.mark.filterwarnings('ignore::FutureWarning'),
 ]
 _GIN = '--gin_file=gin/tasks/local_text.gin'
 _DIRECT = ('--', '--runner=DirectRunner')
-
-
-@pytest.fixture(autouse=True)
-def _registry():
-  """Leaves seqio's registry and cache folders as they were."""
-  before, folders = set(seqio.TaskRegistry.names()), list(seqio.utils.get_global_cache_dirs())
-  yield
-  for name in set(seqio.TaskRegistry.names()) - before:
-    seqio.TaskRegistry.remove(name)
-  seqio.utils.set_global_cache_dirs(folders)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,6 +16,7 @@ from unmask.tasks.units import annotate, rule_tagger, salience, spacy_tagger
 from unmask.tasks.units.lexicon import Lexicon, Settings
 from unmask.tasks.units.segmentation import Segmenter
 
+pytestmark = pytest.mark.usefixtures('seqio_registry')
 _COUNT = 200
 _LABELS = ('New York', 'the way', 'by the way', 'Ada', 'April 1990', 'J. S. Bach', 'human', 'in', 'was', 'caf\u00e9')
 
@@ -29,16 +30,6 @@ def corpus(tmp_path_factory) -> corpora.LocalText:
   folder = tmp_path_factory.mktemp('corpus')
   (folder / 'a.txt').write_text('\n##\n'.join(texts), encoding='utf-8')
   return corpora.LocalText(pattern=str(folder / '*.txt'), separator='\n##\n')
-
-
-@pytest.fixture(autouse=True)
-def _registry():
-  """Leaves seqio's registry and cache folders as they were."""
-  before, folders = set(seqio.TaskRegistry.names()), list(seqio.utils.get_global_cache_dirs())
-  yield
-  for name in set(seqio.TaskRegistry.names()) - before:
-    seqio.TaskRegistry.remove(name)
-  seqio.utils.set_global_cache_dirs(folders)
 
 
 def _task(corpus, data_dir, **settings):
