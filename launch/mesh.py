@@ -6,6 +6,7 @@ import math
 import flax.linen as nn
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from .. import UserError
@@ -18,7 +19,7 @@ class MeshConfig:
   """Devices along each mesh axis; exactly one may be -1, which takes the devices that remain.
 
   Attributes:
-    data: replicas of the parameters.
+    data: replicas of the parameters; slices that only a data-centre network joins are apart along this axis alone.
     fsdp: ways the parameters and the optimizer state are split.
     sequence: ways the length of activations is split.
     tensor: ways heads, MLP and vocabulary are split.
@@ -41,7 +42,19 @@ class MeshConfig:
       raise UserError(f'Mesh {named} does not fit {len(devices)} devices: its sizes must multiply to that number.')
     sizes = [len(devices) // known if size == -1 else size for size in sizes]
     # Auto: Linen's logical partitioning only gives hints, which explicit axes would refuse.
-    return jax.make_mesh(sizes, logical_axes.MESH_AXES, axis_types=(AxisType.Auto,) * len(sizes), devices=devices)
+    types = (AxisType.Auto,) * len(sizes)
+    slices = len({getattr(device, 'slice_index', 0) for device in devices})
+    if slices == 1:
+      return jax.make_mesh(sizes, logical_axes.MESH_AXES, axis_types=types, devices=devices)
+    data, *rest = sizes
+    if data % slices:
+      raise UserError(
+        f'Mesh {named} on {slices} slices: only gradients cross the slow network between slices, so data={data} must '
+        f'be a multiple of {slices}.'
+      )
+    across = [slices] + [1] * len(rest)
+    arranged = mesh_utils.create_hybrid_device_mesh([data // slices, *rest], across, devices=devices)
+    return Mesh(arranged, logical_axes.MESH_AXES, axis_types=types)
 
 
 def batch_ways(mesh: Mesh) -> int:
@@ -87,9 +100,14 @@ def replicated(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec())
 
 
+def batch_sharding(mesh: Mesh, ndim: int) -> NamedSharding:
+  """Of an array of `ndim` dimensions whose first are the rows of a batch."""
+  return sharding(mesh, 'batch', *(None,) * (ndim - 1))
+
+
 def put_batch(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
   """This process's rows of a global batch, as global arrays split over data and fsdp."""
   return {
-    name: jax.make_array_from_process_local_data(sharding(mesh, 'batch', *(None,) * (value.ndim - 1)), value)
+    name: jax.make_array_from_process_local_data(batch_sharding(mesh, value.ndim), value)
     for name, value in batch.items()
   }

@@ -1,0 +1,94 @@
+"""What a device can do: the peaks that model FLOPs utilisation and the bounds of `precompile` are held against.
+
+Peaks of dense bfloat16 products are the makers': cloud.google.com/tpu/docs (pages v4, v5e, v5p, v6e) and NVIDIA's data
+sheets (dense, without sparsity). Links are one way, per link, from the same pages' interconnect figures divided by
+their links and two directions. TPU clocks are those at which the matrix units' sizes give the stated peak.
+"""
+
+import dataclasses
+import functools
+import time
+
+import jax
+import jax.numpy as jnp
+
+_GIB = 2**30
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Chip:
+  """One JAX device.
+
+  Attributes:
+    name: as a topology names it ('v5e'), or the maker's.
+    peak_flops: dense bfloat16 products and sums a second; float32 at that rate on no accelerator.
+    memory: bytes that a program may use.
+    bandwidth: of the memory, bytes a second.
+    clock: Hz, of the compiler's cycles; 0 where none are used.
+    link: bytes a second, one way, of one link between chips; 0 where unknown.
+    axes: of the torus that the links form.
+  """
+
+  name: str
+  peak_flops: float
+  memory: float
+  bandwidth: float
+  clock: float = 0.0
+  link: float = 0.0
+  axes: int = 0
+
+
+# Usable memory is what libtpu's compiler reports as the limit when a program does not fit.
+CHIPS: dict[str, Chip] = {
+  'TPU v4': Chip(
+    name='v4', peak_flops=275e12, memory=30.75 * _GIB, bandwidth=1.228e12, clock=1.05e9, link=45e9, axes=3
+  ),
+  'TPU v5 lite': Chip(
+    name='v5e', peak_flops=197e12, memory=15.75 * _GIB, bandwidth=0.819e12, clock=1.5e9, link=45e9, axes=2
+  ),
+  'TPU v5': Chip(
+    name='v5p', peak_flops=459e12, memory=95.74 * _GIB, bandwidth=2.765e12, clock=1.75e9, link=90e9, axes=3
+  ),
+  'TPU v6 lite': Chip(
+    name='v6e', peak_flops=918e12, memory=31.25 * _GIB, bandwidth=1.64e12, clock=1.75e9, link=90e9, axes=2
+  ),
+  'NVIDIA A100-SXM4-40GB': Chip(name='A100', peak_flops=312e12, memory=40e9, bandwidth=1.555e12),
+  'NVIDIA A100-SXM4-80GB': Chip(name='A100', peak_flops=312e12, memory=80e9, bandwidth=2.039e12),
+  'NVIDIA H100 80GB HBM3': Chip(name='H100', peak_flops=989e12, memory=80e9, bandwidth=3.35e12),
+  'NVIDIA H100 PCIe': Chip(name='H100 PCIe', peak_flops=756e12, memory=80e9, bandwidth=2.0e12),
+  'NVIDIA H200': Chip(name='H200', peak_flops=989e12, memory=141e9, bandwidth=4.8e12),
+  'NVIDIA B200': Chip(name='B200', peak_flops=2250e12, memory=180e9, bandwidth=7.7e12),
+  'NVIDIA L4': Chip(name='L4', peak_flops=121e12, memory=24e9, bandwidth=0.3e12),
+}
+CHIPS['TPU v5e'] = CHIPS['TPU v5 lite']
+CHIPS['TPU v5p'] = CHIPS['TPU v5']
+CHIPS['TPU v6e'] = CHIPS['TPU v6 lite']
+
+
+def chip(device: jax.Device) -> Chip | None:
+  """What is known of a device by its kind; None if nothing."""
+  return CHIPS.get(device.device_kind)
+
+
+def peak_flops(device: jax.Device) -> float | None:
+  """FLOPs a second of one device: from the table, measured on CPU, None for an unknown accelerator."""
+  known = chip(device)
+  if known is not None:
+    return known.peak_flops
+  return measured_peak() / jax.local_device_count() if device.platform == 'cpu' else None
+
+
+@functools.cache
+def measured_peak(size: int = 2048, repeats: int = 3) -> float:
+  """FLOPs a second of the host's best float32 product of two [size, size] matrices, out of `repeats`."""
+  # On one device, so that virtual devices, which share the cores, share this figure.
+  matrix = jax.device_put(jnp.ones((size, size), jnp.float32), jax.local_devices(backend='cpu')[0])
+  product = jax.jit(lambda a: a @ a)
+  product(matrix).block_until_ready()
+
+  def seconds() -> float:
+    began = time.monotonic()
+    product(matrix).block_until_ready()
+    return time.monotonic() - began
+
+  return 2 * size**3 / min(seconds() for _ in range(repeats))

@@ -1,0 +1,111 @@
+"""The compiled program of a run: one update for one mesh. What `train` runs is what `precompile` studies.
+
+The step is compiled ahead, from shapes and shardings alone. A compiled program takes exactly these: whatever would have
+made JAX compile again after the first step is an error instead.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding
+
+from ..models import logical_axes
+from ..models.config import DecoderConfig
+from ..models.decoder import Decoder
+from ..objectives.base import MODEL_FEATURES, Objective
+from . import mesh as mesh_lib
+from . import state as state_lib
+from . import step as step_lib
+
+CompilerOptions = Mapping[str, str | int | float | bool]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Program:
+  """One update of a run.
+
+  Attributes:
+    model: with its vocabulary's size.
+    objective: gives attention, loss, and how many positions are scored.
+    text_length: tokens of a row of text.
+    batch_size: rows of a global batch.
+    optimizer: the update rule.
+    mesh: the devices, real ones or those of a topology nobody holds.
+    microbatches: parts that a batch's gradient is summed over.
+    z_loss: coefficient of log(Z)^2.
+    tpu_compiler_options: of XLA, where the mesh is of TPUs; other devices' compilers refuse what they do not know.
+  """
+
+  model: DecoderConfig
+  objective: Objective
+  text_length: int
+  batch_size: int
+  optimizer: optax.GradientTransformation
+  mesh: Mesh
+  microbatches: int = 1
+  z_loss: float = 0.0
+  tpu_compiler_options: CompilerOptions = dataclasses.field(default_factory=dict)
+
+  @property
+  def length(self) -> int:
+    """Positions of a row that the decoder reads."""
+    return self.objective.model_length(self.text_length)
+
+  @property
+  def decoder(self) -> Decoder:
+    return Decoder(self.model)
+
+  @property
+  def scoring(self) -> step_lib.Scoring:
+    return step_lib.Scoring(self.objective, self.objective.max_supervised(self.text_length), self.z_loss)
+
+  def train_flops(self) -> float:
+    """Model FLOPs of one update, all devices together; see `DecoderConfig.train_flops`."""
+    causal = self.objective.attention.kind == 'causal'
+    scored = self.objective.max_supervised(self.text_length)
+    return self.batch_size * self.model.train_flops(self.length, scored, self.length, causal)
+
+  def state_shardings(self) -> state_lib.TrainState:
+    """Where each leaf of the training state lies."""
+    return state_lib.shardings(self.decoder, self.optimizer, self.mesh)
+
+  def state_shapes(self) -> state_lib.TrainState:
+    """The training state as shapes with shardings; nothing is allocated."""
+    shapes = jax.eval_shape(lambda: state_lib.fresh(self.decoder, self.optimizer, 0))
+    place = lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)
+    return jax.tree.map(place, shapes, self.state_shardings())
+
+  def batch_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
+    """A global batch as shapes with shardings: the features of `objectives.base`, and 'text_tokens'."""
+    rows = (self.batch_size, self.length)
+    shapes = {name: (rows, 'float32' if name == 'decoder_loss_weights' else 'int32') for name in MODEL_FEATURES}
+    shapes['text_tokens'] = ((self.batch_size,), 'int32')
+    return {
+      name: jax.ShapeDtypeStruct(shape, jnp.dtype(dtype), sharding=mesh_lib.batch_sharding(self.mesh, len(shape)))
+      for name, (shape, dtype) in shapes.items()
+    }
+
+  def lower(self) -> jax.stages.Lowered:
+    """The update before compilation: (state, batch) -> (state, metrics), the state's memory given on to the next."""
+    update = step_lib.make_train_step(self.decoder, self.scoring, self.optimizer, self.microbatches)
+    whole: NamedSharding = mesh_lib.replicated(self.mesh)
+    jitted = jax.jit(update, donate_argnums=0, out_shardings=(self.state_shardings(), whole))
+    shapes = self.state_shapes(), self.batch_shapes()
+    with self.context():  # around nothing else: what JAX runs at once would run on this mesh, which may not be here
+      return jitted.lower(*shapes)
+
+  def compile(self) -> jax.stages.Compiled:
+    """The compiled update."""
+    on_tpu = self.mesh.devices.flat[0].platform == 'tpu'
+    return self.lower().compile(compiler_options=dict(self.tpu_compiler_options) if on_tpu else None)
+
+  @contextlib.contextmanager
+  def context(self) -> Iterator[None]:
+    """Inside, the mesh is this one and logical axis names mean what the table says."""
+    with jax.set_mesh(self.mesh), nn.logical_axis_rules(logical_axes.RULES):
+      yield
