@@ -34,7 +34,7 @@ class RMSNorm(nn.Module):
     )
     x = x_BxLxD.astype(jnp.float32)
     x = x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + self.config.norm_epsilon)
-    return (x * scale.astype(jnp.float32)[None, None]).astype(self.config.dtype)
+    return x.astype(self.config.dtype) * scale.astype(self.config.dtype)[None, None]
 
 
 def rotary_tables(positions_BxL: jax.Array, head_dim: int, theta: float) -> tuple[jax.Array, jax.Array]:
