@@ -1,8 +1,10 @@
 """What a device can do: the peaks that model FLOPs utilisation and the bounds of `precompile` are held against.
 
 Peaks of dense bfloat16 products are the makers': cloud.google.com/tpu/docs (pages v4, v5e, v5p, v6e) and NVIDIA's data
-sheets (dense, without sparsity). Links are one way, per link, from the same pages' interconnect figures divided by
-their links and two directions. TPU clocks are those at which the matrix units' sizes give the stated peak.
+sheets (dense, without sparsity). Links are one way, per link: the same pages' interconnect figures (v5e 1,600, v6e
+3,200, v4 2,400, v5p 4,800 Gbit/s a chip) divided by their links (4, 4, 6, 6). The network is the pages' per chip (v5p),
+or per host divided by its chips (v5e 2 x 100 Gbit/s, v6e 4 x 200 Gbit/s, of 8). TPU clocks are those at which the
+matrix units' sizes give the stated peak.
 """
 
 import dataclasses
@@ -29,6 +31,9 @@ class Chip:
     clock: Hz, of the compiler's cycles; 0 where none are used.
     link: bytes a second, one way, of one link between chips; 0 where unknown.
     axes: of the torus that the links form.
+    wraps_at: an axis of a slice has links between its ends where its size is a multiple of this.
+    network: bytes a second, one way, of a chip's share of the data-centre network between slices; 0 where unknown.
+    matrix_unit: rows and columns of a matrix unit.
   """
 
   name: str
@@ -38,21 +43,56 @@ class Chip:
   clock: float = 0.0
   link: float = 0.0
   axes: int = 0
+  wraps_at: int = 1
+  network: float = 0.0
+  matrix_unit: int = 128
 
 
 # Usable memory is what libtpu's compiler reports as the limit when a program does not fit.
 CHIPS: dict[str, Chip] = {
   'TPU v4': Chip(
-    name='v4', peak_flops=275e12, memory=30.75 * _GIB, bandwidth=1.228e12, clock=1.05e9, link=45e9, axes=3
+    name='v4',
+    peak_flops=275e12,
+    memory=30.75 * _GIB,
+    bandwidth=1.228e12,
+    clock=1.05e9,
+    link=50e9,
+    axes=3,
+    wraps_at=4,
   ),
   'TPU v5 lite': Chip(
-    name='v5e', peak_flops=197e12, memory=15.75 * _GIB, bandwidth=0.819e12, clock=1.5e9, link=45e9, axes=2
+    name='v5e',
+    peak_flops=197e12,
+    memory=15.75 * _GIB,
+    bandwidth=0.819e12,
+    clock=1.5e9,
+    link=50e9,
+    axes=2,
+    wraps_at=16,
+    network=3.125e9,
   ),
   'TPU v5': Chip(
-    name='v5p', peak_flops=459e12, memory=95.74 * _GIB, bandwidth=2.765e12, clock=1.75e9, link=90e9, axes=3
+    name='v5p',
+    peak_flops=459e12,
+    memory=95.74 * _GIB,
+    bandwidth=2.765e12,
+    clock=1.75e9,
+    link=100e9,
+    axes=3,
+    wraps_at=4,
+    network=6.25e9,
   ),
   'TPU v6 lite': Chip(
-    name='v6e', peak_flops=918e12, memory=31.25 * _GIB, bandwidth=1.64e12, clock=1.75e9, link=90e9, axes=2
+    name='v6e',
+    peak_flops=918e12,
+    memory=31.25 * _GIB,
+    bandwidth=1.64e12,
+    clock=1.75e9,
+    link=100e9,
+    axes=2,
+    wraps_at=16,
+    network=12.5e9,
+    matrix_unit=256,
   ),
   'NVIDIA A100-SXM4-40GB': Chip(name='A100', peak_flops=312e12, memory=40e9, bandwidth=1.555e12),
   'NVIDIA A100-SXM4-80GB': Chip(name='A100', peak_flops=312e12, memory=80e9, bandwidth=2.039e12),
