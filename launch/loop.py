@@ -20,7 +20,20 @@ from ..models import logical_axes
 from ..models.config import DecoderConfig
 from ..objectives.base import Objective
 from ..tasks.pipeline import Pipeline, Source
-from . import compiling, config, devices, held_out, identity, meters, metrics, profiling, realised, runlog, start
+from . import (
+  bounds,
+  compiling,
+  config,
+  devices,
+  held_out,
+  identity,
+  meters,
+  metrics,
+  profiling,
+  realised,
+  runlog,
+  start,
+)
 from . import mesh as mesh_lib
 from . import state as state_lib
 from .checkpoints import CheckpointPolicy, Checkpoints
@@ -156,18 +169,20 @@ def _run(plan: _Plan, program: Program, source: Source, began: Startup) -> None:
     _is_trained(plan, program, saved, first)
     return
   peak = devices.peak_of(program.mesh.devices.flat)
-  compiled = compiling.start(program)  # in a thread: it takes about as long as what comes before the loop
-  began.mark('data')
+  compiled = compiling.start(program)  # in a thread, beside the rows
   with program.context(), contextlib.closing(metrics.writer(plan.model_dir, first)) as writer:
-    state, position = restore_or_create(saved, program, plan.seed)
-    began.mark('state')
     _write_what_runs(plan.model_dir, source, program.objective, writer)
     held_out_rows = held_out.Batches(program, source, plan.evaluation)
     host = {'host': jax.process_index(), 'num_hosts': jax.process_count()}
     batches = source.batches(program.objective, program.batch_size, skip=first, **host)
-    learning_rates = plan.learning_rates()
     began.mark('data')
+    state, position = restore_or_create(saved, program, plan.seed)
+    learning_rates = plan.learning_rates()
+    began.mark('state')
     step, evaluation_step = compiled()
+    bound = bounds.of_compiled(step, program)
+    if bound is not None and jax.process_index() == 0:
+      print(bound.line(), flush=True)
     began.mark('compile')
     log = runlog.RunLog(
       Progress(os.path.basename(os.path.normpath(plan.model_dir)), first, plan.train_steps),
@@ -179,6 +194,7 @@ def _run(plan: _Plan, program: Program, source: Source, began: Startup) -> None:
       period=plan.log_period,
       last=plan.last,
       began=began,
+      bound=bound.mfu if bound else None,
     )
     profile = profiling.Profile(plan.profiled, plan.model_dir)
     evaluate = lambda params: held_out_rows.loss(evaluation_step, params)

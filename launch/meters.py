@@ -68,7 +68,7 @@ def shown(rates: dict[str, float], bound: float | None = None) -> str:
     return ''
   words = [f'{rates["tokens_per_second"]:,.0f} tokens/s']
   if 'mfu' in rates:
-    words.append(f'MFU {rates["mfu"]:.0%}' + (f' of at most {bound:.0%}' if bound else ''))
+    words.append(f'MFU {rates["mfu"]:.0%}' + (f' of at most {bound:.0%}' if bound and bound < 0.995 else ''))
   if rates['data_wait'] > 0.05:
     words.append(f'waits for data {rates["data_wait"]:.0%}')
   return ', '.join(words)

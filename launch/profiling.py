@@ -24,10 +24,10 @@ def parse(steps: Steps, train_steps: int) -> tuple[int, int] | None:
   """
   if steps is None:
     return None
-  given = steps.split('-') if isinstance(steps, str) else [steps] if isinstance(steps, int) else list(steps)
+  given = steps.split('-') if isinstance(steps, str) else steps if isinstance(steps, list | tuple) else [steps]
   try:
-    numbers = [int(number) for number in given if not isinstance(number, bool | float)]
-  except (TypeError, ValueError):
+    numbers = [int(number) for number in given if isinstance(number, int | str) and not isinstance(number, bool)]
+  except ValueError:
     numbers = []
   if len(numbers) != len(given) or len(numbers) not in (1, 2):
     raise UserError(f'PROFILE_STEPS={steps!r} names no updates: write [FIRST, LAST], as --gin.PROFILE_STEPS=[10,15].')
@@ -52,7 +52,9 @@ class Profile:
   def open(self, state: Any) -> None:
     """Begins, once all that was asked of the devices before is done: `state` is what they work on."""
     jax.block_until_ready(state)
-    jax.profiler.start_trace(self._folder)
+    options = jax.profiler.ProfileOptions()
+    options.python_tracer_level = 0  # an event for every call of Python would slow down what is measured
+    jax.profiler.start_trace(self._folder, profiler_options=options)
     self._running = True
 
   def step(self, update: int) -> contextlib.AbstractContextManager:
