@@ -214,15 +214,14 @@ def _updates(plan, first, state, step, mesh, batches, log, evaluate, saved, prof
   """
   pending = None
   for done in range(first + 1, plan.last + 1):
-    with log.waiting():
-      batch = next(batches)
-    batch = mesh_lib.put_batch(mesh, batch)
     if profile.begins(done):
       profile.open(state)
     with profile.step(done):
-      state, device_metrics = step(state, batch)
-    if pending is not None:
-      log.step(done - 1, pending)
+      with log.waiting():
+        batch = next(batches)
+      state, device_metrics = step(state, mesh_lib.put_batch(mesh, batch))
+      if pending is not None:
+        log.step(done - 1, pending)
     pending = device_metrics
     wants_eval, wants_save = plan.evaluation.due(done, plan.last), saved.due(done, done == plan.last)
     if wants_eval or wants_save or profile.ends(done):

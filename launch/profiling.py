@@ -58,7 +58,7 @@ class Profile:
     self._running = True
 
   def step(self, update: int) -> contextlib.AbstractContextManager:
-    """Around what starts an update: the trace shows it by number."""
+    """Around what the host does for an update: the trace shows it by number."""
     return jax.profiler.StepTraceAnnotation('update', step_num=update) if self._running else contextlib.nullcontext()
 
   def ends(self, update: int) -> bool:
