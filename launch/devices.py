@@ -9,8 +9,9 @@ matrix units' sizes give the stated peak.
 
 import dataclasses
 import functools
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -131,17 +132,28 @@ def peak_flops(device: jax.Device) -> float | None:
   return measured_peak() / jax.local_device_count() if device.platform == 'cpu' else None
 
 
+def peak_of(devices: Iterable[jax.Device]) -> float | None:
+  """FLOPs a second of all these devices together, None if that of one is unknown.
+
+  CPU devices of other processes count as much as those here.
+  """
+  peaks = [peak_flops(device) for device in devices]
+  known = [peak for peak in peaks if peak is not None]
+  return sum(known) if len(known) == len(peaks) else None
+
+
 @functools.cache
-def measured_peak(size: int = 2048, repeats: int = 3) -> float:
-  """FLOPs a second of the host's best float32 product of two [size, size] matrices, out of `repeats`."""
+def measured_peak(size: int = 1024, seconds: float = 0.15) -> float:
+  """FLOPs a second of the host's best float32 product of two [size, size] matrices, of all that fit into the time.
+
+  The best of many, for other work on the host only ever makes one slower.
+  """
   # On one device, so that virtual devices, which share the cores, share this figure.
   matrix = jax.device_put(jnp.ones((size, size), jnp.float32), jax.local_devices(backend='cpu')[0])
   product = jax.jit(lambda a: a @ a)
   product(matrix).block_until_ready()
-
-  def seconds() -> float:
-    began = time.monotonic()
+  best, end = math.inf, time.monotonic() + seconds
+  while (began := time.monotonic()) < end:
     product(matrix).block_until_ready()
-    return time.monotonic() - began
-
-  return 2 * size**3 / min(seconds() for _ in range(repeats))
+    best = min(best, time.monotonic() - began)
+  return 2 * size**3 / best

@@ -11,34 +11,37 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+import optax
 
 from .. import UserError
 from ..models import logical_axes
 from ..models.config import DecoderConfig
-from ..models.decoder import Decoder
 from ..objectives.base import Objective
 from ..tasks.pipeline import Pipeline, Source
-from . import checkpoints as checkpoints_lib
-from . import config, identity, metrics, progress, realised, runlog
+from . import (
+  bounds,
+  compiling,
+  config,
+  devices,
+  held_out,
+  identity,
+  meters,
+  metrics,
+  profiling,
+  realised,
+  runlog,
+  start,
+)
 from . import mesh as mesh_lib
 from . import state as state_lib
-from . import step as step_lib
+from .checkpoints import CheckpointPolicy, Checkpoints
+from .held_out import Evaluation as Evaluation
 from .optimizers import Optimizer
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Evaluation:
-  """Evaluation during training: the objective's own loss on held-out rows, with the same corruption every time.
-
-  Attributes:
-    period: updates between evaluations; 0 evaluates at the end only.
-    batches: held-out batches.
-  """
-
-  period: int = 100
-  batches: int = 8
+from .program import CompilerOptions, Program
+from .progress import Progress
+from .startup import Startup
 
 
 def train(
@@ -55,9 +58,13 @@ def train(
   z_loss: float = 0.0,
   mesh: mesh_lib.MeshConfig = mesh_lib.MeshConfig(),
   evaluation: Evaluation = Evaluation(),
-  checkpoint: checkpoints_lib.CheckpointPolicy = checkpoints_lib.CheckpointPolicy(),
+  checkpoint: CheckpointPolicy = CheckpointPolicy(),
   log_period: int = 10,
   stop_at: int | None = None,
+  profile_steps: profiling.Steps = None,
+  tpu_compiler_options: CompilerOptions = {},  # noqa: B006  nothing changes it
+  compilation_cache: str | None = None,
+  began: Startup | None = None,
 ) -> None:
   """Trains until `train_steps` updates are applied, resuming from the newest checkpoint in `model_dir`.
 
@@ -76,81 +83,160 @@ def train(
     evaluation, checkpoint: when to evaluate and to save.
     log_period: updates between lines of metrics.
     stop_at: end this process after that many updates, as an interruption would; the schedule is unchanged.
+    profile_steps: updates to trace: [first, last], from 1; see `profiling.parse`.
+    tpu_compiler_options: of XLA, where the mesh is of TPUs.
+    compilation_cache: folder of compiled programs, '' for none; None for that of `start.cache`.
+    began: what this process did so far; None if nothing.
   """
   # 1. Everything the user can get wrong is checked before anything long is done.
   config.refuse_unused()
-  model_dir = str(model_dir)
+  began = began or Startup()
+  began.mark('imports')
   numbers = {'TRAIN_STEPS': train_steps, 'BATCH_SIZE': batch_size, 'microbatches': microbatches}
   numbers |= {'log_period': log_period, 'CHECKPOINT_PERIOD': checkpoint.period}
   _check_numbers(**numbers, stop_at=1 if stop_at is None else stop_at)
-  device_mesh = mesh.build()
-  mesh_lib.check(device_mesh, model, objective.model_length(pipeline.text_length), batch_size, microbatches)
-  objective.check(pipeline.text_length)
-  transform, schedule = optimizer.build(train_steps), optimizer.schedule.build(train_steps)
-  _make_dir(model_dir)
-  facts = identity.facts(model, objective, pipeline) | identity.of_training(batch_size, seed)
-  identity.check(model_dir, facts)
+  plan = _Plan(
+    model_dir=str(model_dir),
+    seed=seed,
+    train_steps=train_steps,
+    last=min(train_steps, stop_at or train_steps),
+    learning_rate=optimizer.schedule.build(train_steps),
+    evaluation=evaluation,
+    checkpoint=checkpoint,
+    log_period=log_period,
+    profiled=profiling.parse(profile_steps, train_steps),
+  )
+  program = Program(
+    model=model,
+    objective=objective,
+    text_length=pipeline.text_length,
+    batch_size=batch_size,
+    optimizer=optimizer.build(train_steps),
+    mesh=mesh.build(),
+    microbatches=microbatches,
+    z_loss=z_loss,
+    tpu_compiler_options=tpu_compiler_options,
+  )
+  program.check()
+  start.cache(compilation_cache)
+  # 2. The text gives the vocabulary, which settles the program; then it is run.
+  source, program = _open(plan, pipeline, program)
+  _run(plan, program, source, began)
 
-  # 2. Text to rows, shapes to arrays.
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Plan:
+  """What this process does with the program of a run, and when; see `train`.
+
+  Attributes:
+    last: update after which this process ends.
+    learning_rate: by the number of updates applied before.
+    profiled: the first and the last update to trace.
+  """
+
+  model_dir: str
+  seed: int
+  train_steps: int
+  last: int
+  learning_rate: optax.Schedule
+  evaluation: Evaluation
+  checkpoint: CheckpointPolicy
+  log_period: int
+  profiled: tuple[int, int] | None
+
+  def learning_rates(self) -> np.ndarray:
+    """Of every update of the whole run, [train_steps]: found at once, for a step may not wait for such a trifle."""
+    return np.asarray(jax.jit(jax.vmap(self.learning_rate))(jnp.arange(self.train_steps)))
+
+
+def _open(plan: _Plan, pipeline: Pipeline, program: Program) -> tuple[Source, Program]:
+  """The text, and the program for its vocabulary; UserError if the model directory is another run's."""
+  _make_dir(plan.model_dir)
+  facts = identity.facts(program.model, program.objective, pipeline)
+  facts |= identity.of_training(program.batch_size, plan.seed)
+  identity.check(plan.model_dir, facts)
   source = pipeline.open()
-  model = model.with_vocabulary(source.vocabulary.vocab_size)
-  identity.check(model_dir, facts | identity.of_source(source, model), save=jax.process_index() == 0)
-  decoder = Decoder(model)
-  scoring = step_lib.Scoring(objective, objective.max_supervised(pipeline.text_length), z_loss)
-  saved = checkpoints_lib.Checkpoints(model_dir, checkpoint)
-  flops = train_flops(model, objective, pipeline.text_length) * batch_size * train_steps
-  with jax.set_mesh(device_mesh), logical_rules():
-    state, position = restore_or_create(saved, decoder, transform, device_mesh, seed)
-    first, last = int(position['batches']), min(train_steps, stop_at or train_steps)
-    if first >= last:
-      saved.close()
-      print(f'{model_dir} is trained: {first} of {train_steps} steps.')
-      if first >= train_steps:
-        runlog.write_done(model_dir, position, state.params, flops)
-      return
-    # 3. What the loop needs, then the loop.
-    with contextlib.closing(metrics.writer(model_dir, first)) as writer:
-      _write_what_runs(model_dir, source, objective, writer)
-      bar = progress.Progress(os.path.basename(os.path.normpath(model_dir)), first, train_steps)
-      log = runlog.RunLog(bar, writer, position, log_period, last)
-      train_step = jax.jit(step_lib.make_train_step(decoder, scoring, transform, microbatches), donate_argnums=0)
-      evaluator = _Evaluator(decoder, scoring, source, objective, batch_size, evaluation, device_mesh)
-      host = {'host': jax.process_index(), 'num_hosts': jax.process_count()}
-      batches = source.batches(objective, batch_size, skip=first, **host)
-      state = _updates(
-        state, first, last, train_step, batches, log, schedule, evaluator, evaluation.period, saved, device_mesh
-      )
-      saved.wait()
-      saved.close()
-      position = log.position(last)
-      log.close()
-    if last == train_steps:
-      runlog.write_done(model_dir, position, state.params, flops)
+  model = program.model.with_vocabulary(source.vocabulary.vocab_size)
+  identity.check(plan.model_dir, facts | identity.of_source(source, model), save=jax.process_index() == 0)
+  program = dataclasses.replace(program, model=model)
+  program.check()  # the vocabulary's size is known only now
+  return source, program
 
 
-def _updates(state, first, last, train_step, batches, log, schedule, evaluator, eval_period, saved, mesh):
-  """The loop proper: updates `first` to `last`; returns the last state.
+def _run(plan: _Plan, program: Program, source: Source, began: Startup) -> None:
+  """Shapes to arrays, rows to batches, and the loop."""
+  saved = Checkpoints(plan.model_dir, plan.checkpoint)
+  first = saved.latest() or 0
+  if first >= plan.last:
+    _is_trained(plan, program, saved, first)
+    return
+  peak = devices.peak_of(program.mesh.devices.flat)
+  compiled = compiling.start(program)  # in a thread, beside the rows
+  with program.context(), contextlib.closing(metrics.writer(plan.model_dir, first)) as writer:
+    _write_what_runs(plan.model_dir, source, program.objective, writer)
+    held_out_rows = held_out.Batches(program, source, plan.evaluation)
+    host = {'host': jax.process_index(), 'num_hosts': jax.process_count()}
+    batches = source.batches(program.objective, program.batch_size, skip=first, **host)
+    began.mark('data')
+    state, position = restore_or_create(saved, program, plan.seed)
+    learning_rates = plan.learning_rates()
+    began.mark('state')
+    step, evaluation_step = compiled()
+    bound = bounds.of_compiled(step, program)
+    if bound is not None and jax.process_index() == 0:
+      print(bound.line(), flush=True)
+    began.mark('compile')
+    log = runlog.RunLog(
+      Progress(os.path.basename(os.path.normpath(plan.model_dir)), first, plan.train_steps),
+      writer,
+      meters.Meter(peak),
+      position,
+      flops=program.useful_flops,
+      learning_rates=learning_rates,
+      period=plan.log_period,
+      last=plan.last,
+      began=began,
+      bound=bound.mfu if bound else None,
+    )
+    profile = profiling.Profile(plan.profiled, plan.model_dir)
+    evaluate = lambda params: held_out_rows.loss(evaluation_step, params)
+    with contextlib.closing(log), contextlib.closing(profile):
+      _updates(plan, first, state, step, program.mesh, batches, log, evaluate, saved, profile)
+    saved.wait()
+    saved.close()
+    if plan.last == plan.train_steps:
+      runlog.write_done(plan.model_dir, log.position(plan.last), program.parameters())
 
-  Metrics of step n are read while step n + 1 runs, so the device never waits for the host, except before an evaluation
-  or a checkpoint, which must know all that was read so far.
+
+def _updates(plan, first, state, step, mesh, batches, log, evaluate, saved, profile) -> None:
+  """The loop proper: updates first + 1 to plan.last.
+
+  Metrics of update n are read while update n + 1 runs, so the device never waits for the host, except before an
+  evaluation or a checkpoint, which must know all that was read so far.
   """
   pending = None
-  for n in range(first, last):
-    state, device_metrics = train_step(state, mesh_lib.put_batch(mesh, next(batches)))
-    if pending is not None:
-      log.step(n, pending, float(schedule(n - 1)))
-    pending, done = device_metrics, n + 1
-    wants_eval = done == last or (eval_period and done % eval_period == 0)
-    wants_save = saved.due(done, done == last)
-    if wants_eval or wants_save:
-      log.step(done, pending, float(schedule(n)))
+  for done in range(first + 1, plan.last + 1):
+    if profile.begins(done):
+      profile.open(state)
+    with profile.step(done):
+      with log.waiting():
+        batch = next(batches)
+      state, device_metrics = step(state, mesh_lib.put_batch(mesh, batch))
+      if pending is not None:
+        log.step(done - 1, pending)
+    pending = device_metrics
+    wants_eval, wants_save = plan.evaluation.due(done, plan.last), saved.due(done, done == plan.last)
+    if wants_eval or wants_save or profile.ends(done):
+      log.step(done, pending)
       pending = None
+    if profile.ends(done):
+      with log.paused():
+        profile.close()
     if wants_eval:
       with log.paused():
-        log.evaluated(done, evaluator(state.params))
+        log.evaluated(done, evaluate(state.params))
     if wants_save:
       saved.save(state, done, log.position(done))
-  return state
 
 
 def logical_rules() -> contextlib.AbstractContextManager:
@@ -158,21 +244,23 @@ def logical_rules() -> contextlib.AbstractContextManager:
   return nn.logical_axis_rules(logical_axes.RULES)
 
 
-def train_flops(model: DecoderConfig, objective: Objective, text_length: int) -> float:
-  """Model FLOPs of training on one row; see `DecoderConfig.train_flops`."""
-  length = objective.model_length(text_length)
-  return model.train_flops(length, objective.max_supervised(text_length), length, objective.attention.kind == 'causal')
-
-
-def restore_or_create(
-  saved: checkpoints_lib.Checkpoints, decoder: Decoder, transform: Any, mesh: Mesh, seed: int
-) -> tuple[state_lib.TrainState, dict]:
-  """The newest checkpoint on this mesh, or a fresh state at batch 0."""
+def restore_or_create(saved: Checkpoints, program: Program, seed: int) -> tuple[state_lib.TrainState, dict]:
+  """The newest checkpoint on the program's mesh and its position, or a fresh state at batch 0."""
   latest = saved.latest()
   if latest is None:
-    return state_lib.create(decoder, transform, mesh, seed), runlog.START
-  shape = jax.eval_shape(lambda: state_lib.fresh(decoder, transform, seed))
-  return saved.restore(latest, shape, state_lib.shardings(decoder, transform, mesh))
+    return state_lib.create(program.decoder, program.optimizer, program.mesh, seed), runlog.START
+  state, position = saved.restore(latest, program.state_shapes(), program.state_shardings())
+  return state, {'flops': program.train_flops() * position['batches']} | position  # older checkpoints lack it
+
+
+def _is_trained(plan: _Plan, program: Program, saved: Checkpoints, first: int) -> None:
+  """There is nothing to do; 'done.json' is written again, for it may be what is missing."""
+  print(f'{plan.model_dir} is trained: {first} of {plan.train_steps} steps.')
+  if first >= plan.train_steps:
+    with program.context():
+      _, position = restore_or_create(saved, program, plan.seed)
+    runlog.write_done(plan.model_dir, position, program.parameters())
+  saved.close()
 
 
 def _check_numbers(**numbers: Any) -> None:
@@ -203,30 +291,3 @@ def _write_what_runs(model_dir: str, source: Source, objective: Objective, write
   with open(os.path.join(model_dir, 'realised.json'), 'w') as file:
     json.dump(shares, file, indent=2)
   writer.text('config', f'```\n{config.operative()}\n```')
-
-
-class _Evaluator:
-  """The objective's loss over a fixed set of held-out batches."""
-
-  def __init__(
-    self, decoder, scoring, source: Source, objective: Objective, batch_size: int, how: Evaluation, mesh: Mesh
-  ):
-    self._mesh = mesh
-    self._step = jax.jit(step_lib.make_eval_step(decoder, scoring))
-    stream = source.batches(
-      objective, batch_size, split='validation', host=jax.process_index(), num_hosts=jax.process_count()
-    )
-    self._batches = [batch for _, batch in zip(range(how.batches), stream, strict=False)]
-    if not self._batches:
-      raise UserError(
-        f'The validation split has fewer than BATCH_SIZE={batch_size} rows with an example of '
-        f'{type(objective).__name__}; lower BATCH_SIZE or hold out more text.'
-      )
-
-  def __call__(self, params: dict) -> dict[str, float]:
-    sums: dict[str, np.ndarray] = {}
-    for batch in self._batches:
-      for name, pair in self._step(params, mesh_lib.put_batch(self._mesh, batch)).items():
-        sums[name] = sums.get(name, np.zeros(2)) + np.array([float(x) for x in pair])
-    means = {name: float(top / max(bottom, 1e-9)) for name, (top, bottom) in sums.items()}
-    return {'loss': sum(means.values()), **means}

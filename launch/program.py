@@ -6,7 +6,9 @@ made JAX compile again after the first step is an error instead.
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -64,11 +66,28 @@ class Program:
   def scoring(self) -> step_lib.Scoring:
     return step_lib.Scoring(self.objective, self.objective.max_supervised(self.text_length), self.z_loss)
 
+  def check(self) -> None:
+    """Raises UserError unless batch, model and length divide over the mesh, and the objective can use the rows."""
+    mesh_lib.check(self.mesh, self.model, self.length, self.batch_size, self.microbatches)
+    self.objective.check(self.text_length)
+
+  def parameters(self) -> int:
+    """How many the model has."""
+    return sum(math.prod(shape.shape) for shape in jax.tree.leaves(self.state_shapes().params))
+
   def train_flops(self) -> float:
     """Model FLOPs of one update, all devices together; see `DecoderConfig.train_flops`."""
     causal = self.objective.attention.kind == 'causal'
     scored = self.objective.max_supervised(self.text_length)
     return self.batch_size * self.model.train_flops(self.length, scored, self.length, causal)
+
+  def useful_flops(self, padding: float, scored: float) -> float:
+    """Model FLOPs of an update whose batch holds a share `padding` of padding and `scored` scored positions.
+
+    Nothing is counted for padding, nor for slots of the output head where nothing is scored; else as `train_flops`.
+    """
+    real = round(self.batch_size * self.length * (1 - padding))
+    return self.model.train_flops(real, round(scored), self.length, self.objective.attention.kind == 'causal')
 
   def state_shardings(self) -> state_lib.TrainState:
     """Where each leaf of the training state lies."""
@@ -83,7 +102,9 @@ class Program:
   def batch_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
     """A global batch as shapes with shardings: the features of `objectives.base`, and 'text_tokens'."""
     rows = (self.batch_size, self.length)
-    shapes = {name: (rows, 'float32' if name == 'decoder_loss_weights' else 'int32') for name in MODEL_FEATURES}
+    shapes: dict[str, tuple[tuple[int, ...], str]] = {
+      name: (rows, 'float32' if name == 'decoder_loss_weights' else 'int32') for name in MODEL_FEATURES
+    }
     shapes['text_tokens'] = ((self.batch_size,), 'int32')
     return {
       name: jax.ShapeDtypeStruct(shape, jnp.dtype(dtype), sharding=mesh_lib.batch_sharding(self.mesh, len(shape)))
@@ -99,10 +120,13 @@ class Program:
     with self.context():  # around nothing else: what JAX runs at once would run on this mesh, which may not be here
       return jitted.lower(*shapes)
 
+  def compiler_options(self) -> dict[str, Any] | None:
+    """What the compiler for this mesh's devices is told."""
+    return dict(self.tpu_compiler_options) if self.mesh.devices.flat[0].platform == 'tpu' else None
+
   def compile(self) -> jax.stages.Compiled:
     """The compiled update."""
-    on_tpu = self.mesh.devices.flat[0].platform == 'tpu'
-    return self.lower().compile(compiler_options=dict(self.tpu_compiler_options) if on_tpu else None)
+    return self.lower().compile(compiler_options=self.compiler_options())
 
   @contextlib.contextmanager
   def context(self) -> Iterator[None]:

@@ -7,6 +7,7 @@ import numpy as np
 
 from .. import UserError
 from ..objectives.base import Objective
+from ..objectives.preprocessor import graph
 from ..tasks.pipeline import Source
 
 
@@ -58,9 +59,8 @@ def _rows_and_dropped(source: Source, objective: Objective, split: str, num_rows
   stream = source.stream(split, objective, drop=False).take(num_rows).batch(64)
   if type(objective).keep is Objective.keep:
     return sum(len(block['example_id']) for block in stream.as_numpy_iterator()), 0
-  kept = [
-    keep for block in stream.map(lambda b: objective.keep(b, source.special)).as_numpy_iterator() for keep in block
-  ]
+  blocks = stream.map(graph(lambda block: objective.keep(block, source.special)))
+  kept = [keep for block in blocks.as_numpy_iterator() for keep in block]
   return len(kept), len(kept) - sum(kept)
 
 

@@ -5,46 +5,93 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
+import numpy as np
 
-from . import metrics, progress
+from . import meters, metrics, progress, startup
 
-START = {'batches': 0, 'tokens': 0.0, 'scored': 0.0, 'seconds': 0.0}
-"""The position of a run that has not begun: global batches consumed, tokens of the corpus read, positions scored, and
-seconds spent (compilation left out)."""
+START = {'batches': 0, 'tokens': 0.0, 'scored': 0.0, 'flops': 0.0, 'seconds': 0.0}
+"""The position of a run that has not begun: global batches consumed, tokens of the corpus read, positions scored, model
+FLOPs (see `Program.useful_flops`), and seconds spent (compilation left out)."""
 
 
 class RunLog:
   """Shows and writes each step's metrics, and counts what the whole run has read and supervised.
 
   Attributes:
-    tokens, scored: tokens of the corpus read and positions scored since step 0.
+    tokens, scored, flops: tokens of the corpus read, positions scored and model FLOPs since step 0.
   """
 
-  def __init__(self, bar: progress.Progress, writer: metrics.Writer, position: dict, period: int, last: int):
-    self._bar, self._writer, self._period, self._last = bar, writer, period, last
-    self.tokens, self.scored = position['tokens'], position['scored']
+  def __init__(
+    self,
+    bar: progress.Progress,
+    writer: metrics.Writer,
+    meter: meters.Meter,
+    position: dict,
+    *,
+    flops: Callable[[float, float], float],
+    learning_rates: Sequence[float] | np.ndarray,
+    period: int,
+    last: int,
+    began: startup.Startup,
+    bound: float | None = None,
+  ):
+    """Goes on from a position.
+
+    Args:
+      bar, writer, meter: what is told of each step.
+      position: of the checkpoint gone on from, or START.
+      flops: model FLOPs of a batch by its share of padding and its scored positions.
+      learning_rates: of each update of the whole run.
+      period: updates between lines of metrics.
+      last: update at which this process ends.
+      began: what the time before the first step went into.
+      bound: the highest MFU that the compiled step can reach, None if nothing is known of it.
+    """
+    self._bar, self._writer, self._meter, self._period, self._last = bar, writer, meter, period, last
+    self._flops, self._learning_rates, self._startup, self._bound = flops, learning_rates, began, bound
+    self.tokens, self.scored, self.flops = position['tokens'], position['scored'], position['flops']
     self._first, self._before, self._began = True, position['seconds'], time.monotonic()
 
   def position(self, batches: int) -> dict[str, float]:
     """What a checkpoint after `batches` batches needs to go on from."""
     seconds = self._before + time.monotonic() - self._began
-    return {'batches': batches, 'tokens': self.tokens, 'scored': self.scored, 'seconds': seconds}
+    return {
+      'batches': batches,
+      'tokens': self.tokens,
+      'scored': self.scored,
+      'flops': self.flops,
+      'seconds': seconds,
+    }
 
-  def step(self, step: int, device_metrics: dict[str, jax.Array], learning_rate: float) -> None:
-    """Reads the metrics of update number `step` from the device."""
-    values = {name: float(value) for name, value in device_metrics.items()}
-    if self._first:  # the first step waited for the compiler
-      self._first, self._began = False, time.monotonic()
-      self._bar.restart_clock(counted=False)
-    rate = self._bar.report(values['loss'], values['tokens'])
+  def step(self, step: int, device_metrics: dict[str, jax.Array]) -> None:
+    """Reads the metrics of update number `step` from the device, when it is done."""
+    values = {name: float(value) for name, value in jax.device_get(device_metrics).items()}
+    flops = self._flops(values['padding'], values['scored'])
     self.tokens += values['tokens']
     self.scored += values['scored']
+    self.flops += flops
+    if self._first:  # it warms everything up: no rate has it in it
+      self._started()
+    else:
+      self._meter.update(values['tokens'], flops)
+    rates = self._meter.rates()
+    self._bar.report(values['loss'], meters.shown(rates, self._bound))
     if step % self._period == 0 or step in (1, self._last):
-      more = {'learning_rate': learning_rate, 'tokens_per_second': rate}
+      more = {'learning_rate': float(self._learning_rates[step - 1]), **rates}
+      if self._bound is not None:
+        more['mfu_bound'] = self._bound
       self._writer.write(step, values | more | {'total_tokens': self.tokens, 'total_scored': self.scored})
+
+  def _started(self) -> None:
+    """The first step of this process is done."""
+    self._startup.mark('step')
+    if jax.process_index() == 0:
+      self._bar.say(self._startup.line())
+    self._first, self._began = False, time.monotonic()
+    self._meter.resume()
 
   def evaluated(self, step: int, values: dict[str, float]) -> None:
     """Writes held-out losses; a report wants them beside the tokens read so far."""
@@ -52,34 +99,49 @@ class RunLog:
     self._writer.write(step, named | {'eval/total_tokens': self.tokens})
 
   @contextlib.contextmanager
+  def waiting(self) -> Iterator[None]:
+    """Around what waits for the next batch."""
+    if self._first:
+      self._startup.mark('step')
+    with self._meter.waiting():
+      yield
+    if self._first:
+      self._startup.mark('data')
+
+  @contextlib.contextmanager
   def paused(self) -> Iterator[None]:
-    """Time inside is not part of the rate."""
+    """Time inside is not part of the rates."""
     yield
-    self._bar.restart_clock()
+    self._meter.resume()
 
   def close(self) -> None:
     self._bar.close()
 
 
-def write_done(model_dir: str, position: dict, params: dict, train_flops: float) -> None:
+def write_done(model_dir: str, position: dict, parameters: int) -> None:
   """Writes 'done.json', whose presence says that the run is whole; the run's first process does.
+
+  Rates are medians of the lines of metrics; a rate that no line has is left out, but for 'tokens_per_second'.
 
   Args:
     model_dir: whose metrics hold the rates.
     position: of the last checkpoint.
-    params: the parameters, to be counted.
-    train_flops: model FLOPs of the whole run.
+    parameters: how many the model has.
   """
   if jax.process_index() > 0:
     return
-  rates = [row['tokens_per_second'] for row in metrics.read(model_dir) if row.get('tokens_per_second')]
+  rows = metrics.read(model_dir)
+  medians = {'tokens_per_second': 0.0}
+  for name in (*meters.RATES, 'mfu_bound', 'padding'):
+    if found := [row[name] for row in rows if row.get(name) is not None]:
+      medians[name] = statistics.median(found)
   facts = {
-    'parameters': sum(x.size for x in jax.tree.leaves(params)),
+    'parameters': parameters,
     'tokens_read': position['tokens'],
     'tokens_supervised': position['scored'],
-    'tokens_per_second': statistics.median(rates) if rates else 0.0,
     'train_seconds': position['seconds'],
-    'train_flops': train_flops,
+    'train_flops': position['flops'],
+    **medians,
   }
   with open(os.path.join(model_dir, 'done.json'), 'w') as file:
     json.dump(facts, file, indent=2)

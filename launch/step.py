@@ -72,7 +72,7 @@ def make_train_step(
   """A pure function (state, batch) -> (state, metrics).
 
   Metrics are float32 scalars: 'loss', each loss term by name, 'scored' (positions with weight), 'tokens' (tokens of the
-  corpus), 'grad_norm' (before clipping).
+  corpus), 'padding' (its share of the batch's positions), 'grad_norm' (before clipping).
   """
 
   def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -137,4 +137,5 @@ def _metrics(sums: dict[str, tuple[jax.Array, jax.Array]], batch: Batch) -> Metr
     **means,
     'scored': (batch['decoder_loss_weights'] != 0).sum().astype(jnp.float32),
     'tokens': batch['text_tokens'].sum().astype(jnp.float32),
+    'padding': (batch['decoder_segment_ids'] == 0).mean(dtype=jnp.float32),
   }

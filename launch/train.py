@@ -3,10 +3,11 @@
 import sys
 from collections.abc import Sequence
 
-from . import flags
+from . import flags, startup
 
 
 def _main(argv: Sequence[str]) -> None:
+  began = startup.Startup(startup.process_age())
   options = flags.parse(flags.parser('train', 'Pretrain a decoder under one objective.'), argv)
   if not options.gin_file:
     raise flags.UserError('Give --gin_file=gin/runs/pretrain.gin and --gin_file=gin/objectives/NAME.gin.')
@@ -16,7 +17,7 @@ def _main(argv: Sequence[str]) -> None:
     start.libraries()
 
   config.load(options.gin_file, options.gin_bindings, options.gin_search_paths)
-  config.call(loop.train)
+  config.call(loop.train, began=began)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,6 +11,9 @@ import tensorflow as tf
 from . import base, random, schedules
 
 Preprocessor = Callable[[tf.data.Dataset], tf.data.Dataset]
+# Graph functions here and in `tasks` are written in TensorFlow's own operations; AutoGraph, which would rewrite their
+# Python, takes seconds at every start for nothing.
+graph = tf.autograph.experimental.do_not_convert
 _ROWS_PER_CALL = 64  # one graph call a block: many rows share the cost of an op, and no result depends on it
 
 
@@ -31,7 +34,7 @@ def corrupt_rows(objective: base.Objective, special: base.SpecialTokens, seed: i
         'give a constant rate, or train with `unmask train`.'
       )
     dataset = keep_rows(objective, special)(dataset).batch(_ROWS_PER_CALL)
-    return dataset.map(lambda rows: rows | block(rows)).unbatch()
+    return dataset.map(graph(lambda rows: rows | block(rows))).unbatch()
 
   return apply
 
@@ -57,7 +60,7 @@ def keep_rows(objective: base.Objective, special: base.SpecialTokens) -> Preproc
     require_units(objective, dataset.element_spec)
     if type(objective).keep is base.Objective.keep:
       return dataset
-    return dataset.batch(_ROWS_PER_CALL).map(keep).unbatch()
+    return dataset.batch(_ROWS_PER_CALL).map(graph(keep)).unbatch()
 
   return apply
 

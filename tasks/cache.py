@@ -13,6 +13,7 @@ import seqio
 import tensorflow as tf
 
 from .. import UserError
+from ..objectives.preprocessor import graph
 from . import rows
 
 _COMPLETED = 'COMPLETED'  # seqio's name
@@ -116,7 +117,7 @@ def read_documents(folder: str, split: str, names: Sequence[str]) -> tf.data.Dat
   # seqio's TFExampleDataSource takes turns in the same way.
   records = records.interleave(tf.data.TFRecordDataset, cycle_length=16, block_length=16)
   return records.batch(rows.DOCUMENTS_PER_BLOCK).map(
-    lambda block: tf.io.parse_example(block, spec), num_parallel_calls=tf.data.AUTOTUNE
+    graph(lambda block: tf.io.parse_example(block, spec)), num_parallel_calls=tf.data.AUTOTUNE
   )
 
 

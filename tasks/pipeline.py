@@ -134,7 +134,7 @@ class Source:
     Rates that change with the step of training are those of its first step.
     """
     stream = self.stream(split, objective, drop=False)  # `corrupt_rows` drops what holds no example
-    stream = stream.map(lambda row: row | {'step': tf.constant(0, tf.int64)})
+    stream = stream.map(preprocessor.graph(lambda row: row | {'step': tf.constant(0, tf.int64)}))
     return preprocessor.corrupt_rows(objective, self.special, self.config.seed)(stream)
 
   def batches(
@@ -169,7 +169,7 @@ class Source:
       return made | {'text_tokens': tf.reduce_sum(tf.cast(mine['segment_ids'] > 0, tf.int32), axis=1)}
 
     dataset = self.stream(split, objective).batch(batch_size, drop_remainder=True).skip(skip).enumerate(skip)
-    dataset = dataset.map(features, num_parallel_calls=tf.data.AUTOTUNE)
+    dataset = dataset.map(preprocessor.graph(features), num_parallel_calls=tf.data.AUTOTUNE)
     options = tf.data.Options()
     options.deterministic = True
     options.threading.private_threadpool_size = self.config.threads or max(2, (os.cpu_count() or 2) // 4)
@@ -212,4 +212,4 @@ class Source:
       return dataset.filter(lambda row: row['kept']) if drops else dataset
 
     epochs = np.iinfo(np.int64).max // 2_000_006 if split == 'train' else 1
-    return tf.data.Dataset.range(epochs).flat_map(one)
+    return tf.data.Dataset.range(epochs).flat_map(preprocessor.graph(one))

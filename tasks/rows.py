@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from .. import UserError
 from ..objectives.base import SpecialTokens
+from ..objectives.preprocessor import graph
 
 Block = dict[str, tf.Tensor]
 DOCUMENTS_PER_BLOCK = 32
@@ -112,9 +113,9 @@ def row_blocks(
     left |= {'before': state['before'] | behind, 'rows': state['rows'] + tf.cast(rows, tf.int64)}
     return left | {'documents': tf.reduce_max(tf.concat([[state['documents']], numbers], 0))}, out
 
-  dataset = documents.map(flat, num_parallel_calls=tf.data.AUTOTUNE).concatenate(tf.data.Dataset.from_tensors(ending))
-  dataset = dataset.scan(state, whole_rows)
-  return dataset.map(lambda block: _cut(block, length, special, units), num_parallel_calls=tf.data.AUTOTUNE)
+  dataset = documents.map(graph(flat), num_parallel_calls=tf.data.AUTOTUNE)
+  dataset = dataset.concatenate(tf.data.Dataset.from_tensors(ending)).scan(state, graph(whole_rows))
+  return dataset.map(graph(lambda block: _cut(block, length, special, units)), num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def _cut(block: Block, length: int, special: SpecialTokens, units: tuple[str, ...]) -> Block:

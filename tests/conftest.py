@@ -9,6 +9,7 @@ from collections.abc import Iterator
 os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} --xla_force_host_platform_device_count=8'.strip()
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+os.environ['JAX_ENABLE_COMPILATION_CACHE'] = 'false'  # nothing that is tested comes from an earlier run
 
 import jax
 import pytest

@@ -62,6 +62,9 @@ def test_flags(argv, sign, capfd):
     (RUN, {'TASK_FEATURE_LENGTHS': "{'inputs': 64}"}, ('TASK_FEATURE_LENGTHS',)),
     (RUN, {'TRAIN_STEPS': 0}, ('TRAIN_STEPS=0',)),
     (RUN, {'TRAIN_STEPS': '[1'}, ('gin',)),
+    (RUN, {'PROFILE_STEPS': '10..12'}, ("PROFILE_STEPS='10..12'", '--gin.PROFILE_STEPS=[10,15]')),
+    (RUN, {'PROFILE_STEPS': '[1,2,3]'}, ('PROFILE_STEPS=[1, 2, 3]',)),
+    (RUN, {'PROFILE_STEPS': '[2,3]'}, ('PROFILE_STEPS=[2, 3]', '1 to 2')),
     (RUN, {'DecoderConfig.num_kv_heads': 3}, ('num_kv_heads=3',)),
     (RUN, {'Schedule.decay': 'step'}, ("'step'",)),
     (
