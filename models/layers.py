@@ -1,5 +1,6 @@
 """Norm, rotary positions, attention block and gated MLP. Parameters carry logical axis names."""
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -19,6 +20,21 @@ def param(module: nn.Module, name: str, shape: tuple[int, ...], axes: tuple[str,
   return module.param(name, nn.with_logical_partitioning(init, axes), shape, dtype)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _scaled(x_BxLxD: jax.Array, scale_D: jax.Array, dtype: str) -> jax.Array:
+  """x * scale in float32, given in `dtype`; the scale's gradient is summed in `dtype`, with the other parameters'."""
+  return (x_BxLxD * scale_D.astype(jnp.float32)[None, None]).astype(dtype)
+
+
+def _scaled_backward(dtype: str, kept: tuple[jax.Array, jax.Array], g_BxLxD: jax.Array) -> tuple[jax.Array, jax.Array]:
+  x, scale = kept
+  times = lambda scale: x.astype(dtype) * scale.astype(dtype)[None, None]
+  return g_BxLxD.astype(jnp.float32) * scale.astype(jnp.float32)[None, None], jax.vjp(times, scale)[1](g_BxLxD)[0]
+
+
+_scaled.defvjp(lambda x, scale, dtype: (_scaled(x, scale, dtype), (x, scale)), _scaled_backward)
+
+
 class RMSNorm(nn.Module):
   """x / rms(x) * scale, in float32 (arXiv 1910.07467)."""
 
@@ -34,7 +50,7 @@ class RMSNorm(nn.Module):
     )
     x = x_BxLxD.astype(jnp.float32)
     x = x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + self.config.norm_epsilon)
-    return x.astype(self.config.dtype) * scale.astype(self.config.dtype)[None, None]
+    return _scaled(x, scale, self.config.dtype)
 
 
 def rotary_tables(positions_BxL: jax.Array, head_dim: int, theta: float) -> tuple[jax.Array, jax.Array]:

@@ -4,9 +4,9 @@
 
 The model is MaxText's 1.3B dense decoder: 2,048 wide, 24 layers, 16 heads of 128, gated MLP of 5,504, vocabulary
 32,768 untied, 2,048 tokens with segment ids, bfloat16 activations, float32 parameters and moments, AdamW, clip 1.0, all
-chips on fsdp. MaxText's own `train_compile` builds its step (maxtext_step.py says what to install); libtpu is that of
-TPU_LIBRARY_PATH for both, or each Python's own. One compilation takes one to three minutes on two cores; what MaxText
-gave is kept in --out and not compiled again.
+chips on fsdp. Both are compiled in MaxText's Python, so by one jax and one libtpu (that of TPU_LIBRARY_PATH, or the
+installed one): MaxText's own `train_compile` builds its step (maxtext_step.py says what to install), `program.Program`
+ours, as train does. A compilation takes one to three minutes on two cores; MaxText's are kept in --out.
 
 Printed for each case: the compiler's cycles over the clock (fused computations with their loops' trip counts; neither
 Pallas kernels nor collectives are in it), peak memory of a chip, payload of the collectives, calls of Pallas kernels,
@@ -19,11 +19,11 @@ import json
 import os
 import pathlib
 import subprocess
+import sys
 
-import jax
+import step  # beside this file; finds the package where it is not installed
 from unmask.launch import hlo, mesh, optimizers, program, slices
 from unmask.models.config import DecoderConfig
-from unmask.objectives.next_token import NextToken
 
 MODEL = DecoderConfig(
   vocab_size=32_768,
@@ -92,28 +92,44 @@ def figures(text: str, peak: float, clock: float) -> Figures:
   return Figures(cost.cycles / clock, peak / 2**30, sum(cost.bytes_by_kind().values()) / 2**30, calls)
 
 
-def ours(topology: slices.Topology, rows: int, remat: str, options: dict) -> Figures:
-  """Our step, as train runs it."""
-  devices = topology.devices()
-  update = program.Program(
+class AllScored(step.Objective):
+  """Next-token prediction, without the part that makes rows, which needs TensorFlow."""
+
+  def model_length(self, text_length: int) -> int:
+    return text_length
+
+  def max_supervised(self, text_length: int) -> int:
+    return text_length
+
+
+def compile_ours(out: pathlib.Path, name: str) -> None:
+  """Writes our optimised HLO and peak memory, as DRIVER does MaxText's; runs in MaxText's Python."""
+  where, _, rows, remat, options = CASES[name]
+  devices = slices.parse(where).devices()
+  compiled = program.Program(
     model=dataclasses.replace(MODEL, remat=remat),
-    objective=NextToken(),
+    objective=AllScored(step.CAUSAL),
     text_length=2048,
     batch_size=rows * len(devices),
     optimizer=optimizers.Optimizer().build(1000),
     mesh=mesh.MeshConfig(data=1, fsdp=len(devices)).build(devices),
     tpu_compiler_options=options,
-  )
-  compiled = update.compile()
+  ).compile()
+  (out / f'{name}.ours.hlo').write_text(compiled.as_text())
   peak = compiled.memory_analysis().peak_memory_in_bytes
-  return figures(compiled.as_text(), peak, topology.chip.clock)
+  (out / f'{name}.ours.json').write_text(json.dumps({'peak': peak}))
 
 
-def maxtexts(python: str, out: pathlib.Path, name: str, clock: float) -> Figures:
-  """MaxText's step, compiled unless `out` holds it."""
+def kept(stem: pathlib.Path, clock: float) -> Figures:
+  """The figures of a kept compilation."""
+  peak = json.loads(stem.with_name(f'{stem.name}.json').read_text())['peak']
+  return figures(stem.with_name(f'{stem.name}.hlo').read_text(), peak, clock)
+
+
+def compile_maxtexts(python: str, out: pathlib.Path, name: str) -> None:
+  """Writes MaxText's optimised HLO and peak memory, unless `out` holds them."""
   _, topology, rows, remat, options = CASES[name]
-  kept = out / name
-  if not kept.with_suffix('.json').exists():
+  if not (out / f'{name}.json').exists():
     settings = {
       'compile_topology': topology,
       'compile_topology_num_slices': 1,
@@ -150,10 +166,8 @@ def maxtexts(python: str, out: pathlib.Path, name: str, clock: float) -> Figures
     arguments = [
       f'{key}={value}' for key, value in (settings | ({'compile_xla_flags': flags} if flags else {})).items()
     ]
-    command = [python, '-c', DRIVER, str(kept), *arguments]
+    command = [python, '-c', DRIVER, str(out / name), *arguments]
     subprocess.run(command, env=os.environ | ENVIRONMENT, check=True, capture_output=True)
-  peak = json.loads(kept.with_suffix('.json').read_text())['peak']
-  return figures(kept.with_suffix('.hlo').read_text(), peak, clock)
 
 
 def main() -> None:
@@ -161,23 +175,27 @@ def main() -> None:
   parser.add_argument('--maxtext_python', required=True)
   parser.add_argument('--cases', default=','.join(CASES))
   parser.add_argument('--out', type=pathlib.Path, default=pathlib.Path('maxtext_aot'))
+  parser.add_argument('--only_ours', help=argparse.SUPPRESS)  # what this program asks of itself in MaxText's Python
   options = parser.parse_args()
-  options.out.mkdir(parents=True, exist_ok=True)
+  out = options.out.resolve()
+  if options.only_ours:
+    return compile_ours(out, options.only_ours)
+  out.mkdir(parents=True, exist_ok=True)
   print('| case | whose | cycles, s | peak, GiB | collectives, GiB | Pallas calls |\n|---|---|---|---|---|---|')
   for name in options.cases.split(','):
-    where, _, rows, remat, compiler_options = CASES[name]
-    topology = slices.parse(where)
-    theirs = maxtexts(options.maxtext_python, options.out.resolve(), name, topology.chip.clock)
-    mine = ours(topology, rows, remat, compiler_options)
+    compile_maxtexts(options.maxtext_python, out, name)
+    command = [options.maxtext_python, __file__, '--maxtext_python=', f'--out={out}', f'--only_ours={name}']
+    subprocess.run(command, env=os.environ | ENVIRONMENT, check=True, capture_output=True)
+    clock = slices.parse(CASES[name][0]).chip.clock
+    mine, theirs = kept(out / f'{name}.ours', clock), kept(out / name, clock)
     for whose, found in (('unmask', mine), ('MaxText', theirs)):
       print(
-        f'| {name} | {whose} | {found.seconds:.4f} | {found.peak:.2f} | {found.collectives:.4f} | {found.kernels} |'
+        f'| {name} | {whose} | {found.seconds:.4f} | {found.peak:.3f} | {found.collectives:.4f} | {found.kernels} |'
       )
     ratio = [getattr(mine, part) / getattr(theirs, part) for part in ('seconds', 'peak', 'collectives')]
     print(f'| {name} | ratio | {ratio[0]:.3f} | {ratio[1]:.3f} | {ratio[2]:.4f} | |', flush=True)
+  return None
 
 
 if __name__ == '__main__':
-  os.environ.update(ENVIRONMENT)
-  jax.config.update('jax_platforms', 'cpu')
-  main()
+  sys.exit(main())
