@@ -38,7 +38,8 @@ class Bound:
     mfu: model FLOPs utilisation, at most.
     serial: the same parts with nothing overlapped; a step may well be slower than this too.
     basis: 'compiler', cycles of the compiled program, or 'roofline'.
-    compute: the compiler's cycles over the clock; of a roofline, the larger of its two.
+    compute: the compiler's cycles over the clock, and by their FLOPs the computations that it cannot estimate; of a
+      roofline, the larger of its two.
     kernels: Pallas kernels.
     overlapped, exposed: collectives in a slice that run beside other work, and that do not.
     between_slices: collectives over the data-centre network.
@@ -131,7 +132,9 @@ def _parts(
   cost: hlo.Cost, program: Program, chip: devices.Chip, kernels: list[tuple[float, hlo.Kernel]]
 ) -> dict[str, float]:
   """Seconds of a step's parts on a TPU."""
-  parts = {'compute': cost.cycles / chip.clock, 'overlapped': 0.0, 'exposed': 0.0, 'between_slices': 0.0}
+  # What the compiler cannot estimate takes at least its products of matrices.
+  compute = cost.cycles / chip.clock + cost.unestimated_flops / chip.peak_flops
+  parts = {'compute': compute, 'overlapped': 0.0, 'exposed': 0.0, 'between_slices': 0.0}
   parts['kernels'] = sum(flops / (chip.peak_flops * _efficiency(one, chip)) for flops, one in kernels)
   slices = slices_of(program.mesh.devices.flat)
   for one in cost.collectives:

@@ -84,6 +84,8 @@ class Cost:
     flops: of products of matrices; two a multiplication and addition. Pallas kernels are not in it.
     collectives, kernels: see there.
     unknown_loops: loops whose trip count the text does not give; each is counted as running once.
+    unestimated: computations whose cycles the compiler says it cannot estimate; they are not in `cycles`.
+    unestimated_flops: of `flops`, those of such computations.
   """
 
   cycles: float
@@ -91,6 +93,8 @@ class Cost:
   collectives: tuple[Collective, ...]
   kernels: tuple[Kernel, ...]
   unknown_loops: int
+  unestimated: int = 0
+  unestimated_flops: float = 0.0
 
   def bytes_by_kind(self) -> dict[str, float]:
     """Payload bytes a call, by kind of collective."""
@@ -118,6 +122,8 @@ def cost(text: str) -> Cost:
     collectives=tuple(tally.collectives),
     kernels=tuple(tally.kernels),
     unknown_loops=tally.unknown_loops,
+    unestimated=tally.unestimated,
+    unestimated_flops=tally.unestimated_flops,
   )
 
 
@@ -126,8 +132,8 @@ class _Tally:
 
   def __init__(self, module: Module):
     self._module = module
-    self.cycles = self.flops = 0.0
-    self.unknown_loops = 0
+    self.cycles = self.flops = self.unestimated_flops = 0.0
+    self.unknown_loops = self.unestimated = 0
     self.collectives: list[Collective] = []
     self.kernels: list[Kernel] = []
 
@@ -136,10 +142,15 @@ class _Tally:
     # A collective in parts (start, the fusions it runs beside, done) has one channel number in all of them.
     parts: dict[tuple[str, str], list[Collective]] = {}
     for instruction in self._module.computations[name].values():
-      self.cycles += times * instruction.cycles
+      cycles = instruction.cycles
+      self.cycles += times * (cycles or 0)
+      flops = times * sum(map(self._flops, self._with_fused(instruction)))
+      self.flops += flops
+      if cycles is None:
+        self.unestimated += 1
+        self.unestimated_flops += flops
       for key, found in self._collectives(instruction, times):
         parts.setdefault(key, []).append(found)
-      self.flops += times * sum(map(self._flops, self._with_fused(instruction)))
       if _KERNEL in instruction.attributes:
         self.kernels.append(self._kernel(instruction, name, times))
       self._enter(instruction, name, times)

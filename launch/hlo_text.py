@@ -12,6 +12,7 @@ _BITS = {'pred': 8, 'token': 0, 'opaque': 0, 'bf16': 16, 'c64': 64, 'c128': 128}
 _HEAD = re.compile(r'^(ENTRY\s+)?%?([\w.\-]+) \(.*\) -> .*\{\s*$')
 _NAMED = re.compile(r'^\s+(ROOT\s+)?%?([\w.\-]+) = ')
 _ARRAY = re.compile(r'\b([a-z]\w*)\[([\d,<=]*)\]')
+_NO_ESTIMATE = 2**62  # cycles from here on are none
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 
 
@@ -38,10 +39,11 @@ class Instruction:
   root: bool
 
   @property
-  def cycles(self) -> int:
-    """The compiler's estimate, 0 if it states none."""
+  def cycles(self) -> int | None:
+    """The compiler's estimate; 0 if it states none, None if it states that it has none (the largest integer)."""
     found = _CYCLES.search(self.attributes)
-    return int(found[1]) if found else 0
+    cycles = int(found[1]) if found else 0
+    return cycles if cycles < _NO_ESTIMATE else None
 
   def attribute(self, name: str) -> str:
     """A short attribute's text, '' if there is none."""

@@ -128,6 +128,7 @@ class Study:
     collectives: {kind: payload bytes}.
     bound: see `bounds.Bound`.
     unknown_loops: loops whose trip count the compiled text does not give; above 0 the figures are too low.
+    unestimated: computations whose cycles the compiler cannot estimate; their FLOPs at the peak count.
     lower_seconds, compile_seconds: spent here.
     libtpu: its version.
   """
@@ -147,6 +148,7 @@ class Study:
   collectives: dict[str, float]
   bound: bounds.Bound
   unknown_loops: int
+  unestimated: int
   lower_seconds: float
   compile_seconds: float
   libtpu: str
@@ -210,6 +212,7 @@ def compile_and_study(settings: Settings, topology: Topology) -> Study:
     collectives=cost.bytes_by_kind(),
     bound=bound,
     unknown_loops=cost.unknown_loops,
+    unestimated=cost.unestimated,
     lower_seconds=middle - began,
     compile_seconds=done - middle,
     libtpu=_libtpu_version(),

@@ -42,6 +42,10 @@ def complaints(one: Study) -> list[str]:
     said.append(
       f'{one.topology}: {one.unknown_loops} loops of unknown length are counted once, so figures are too low.'
     )
+  if one.unestimated:
+    said.append(
+      f'{one.topology}: the compiler has no estimate for {one.unestimated} computations, which count by FLOPs.'
+    )
   if one.bound.uncounted:
     said.append(f'{one.topology}: the FLOPs of {", ".join(one.bound.uncounted)} are not known and not counted.')
   return said

@@ -100,6 +100,11 @@ def test_the_peak_bounds_too():
   assert bounds.of_cost(_cost(flops=2 * V5E.peak_flops), _tpu_program(), 0).seconds == pytest.approx(2.0)
 
 
+def test_what_has_no_estimate_takes_its_flops():
+  found = bounds.of_cost(_cost(unestimated_flops=3 * V5E.peak_flops), _tpu_program(), 0)
+  assert found.compute == pytest.approx(1.0 + 3.0)
+
+
 def test_kernels_fill_the_matrix_unit_by_their_head():
   arrays = ((1, 1, 8192, 64),) * 3
   kernel = hlo.Kernel(name='splash_mha_fwd', operands=arrays, times=10)

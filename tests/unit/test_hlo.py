@@ -81,7 +81,7 @@ MODULE = """HloModule jit_step, is_scheduled=true
   %loop = (s32[], bf16[8,16]{1,0}, bf16[16,32]{1,0}) while(%init), condition=%inner_condition, body=%inner
   %copy.3 = f32[64,4]{1,0} copy(%g), backend_config={"window_config":{"estimated_cycles":"10"}}
   %splash_mha_fwd.3 = (f32[2,4,512,128]{3,2,1,0}) custom-call(%q, %k), custom_call_target="tpu_custom_call", frontend_attributes={kernel_metadata={
-"xprof_metadata":"{\\"block_q\\": 512}"
+"xprof_metadata":"{\\"block_q\\": 512, \\"use_fused_bwd_kernel\\": true}"
 }}, metadata={op_name="splash"}
   %q = bf16[2,4,512,128]{3,2,1,0} constant({...})
   %k = bf16[2,4,512,128]{3,2,1,0} constant({...})
@@ -134,6 +134,7 @@ def test_only_what_is_waited_for_is_exposed(cost):
 def test_kernels_carry_calls_and_shapes(cost):
   (kernel,) = cost.kernels
   assert (kernel.name, kernel.times, kernel.operands) == ('splash_mha_fwd', 7, ((2, 4, 512, 128),) * 2)
+  assert kernel.fused_backward  # which stands on a line of its own
 
 
 def test_a_loop_of_unknown_length_is_said():
@@ -141,6 +142,11 @@ def test_a_loop_of_unknown_length_is_said():
   found = hlo.cost(text)
   assert found.unknown_loops == 1
   assert found.cycles == 2 * 1000 + 10
+
+
+def test_no_estimate_is_not_an_estimate():
+  found = hlo.cost(MODULE.replace('"estimated_cycles":"1000"', '"estimated_cycles":"9223372036854775807"'))
+  assert (found.cycles, found.unestimated, found.unestimated_flops) == (7 * 10, 1, found.flops)
 
 
 def test_a_stated_trip_count_is_taken():
