@@ -27,8 +27,8 @@ class Scores(NamedTuple):
 
 
 def output_kernel(params: dict, config: DecoderConfig) -> jax.Array:
-  """The [D, V] matrix of the head, from a decoder's unboxed parameters."""
-  return params['embedding'].T if config.tied_embeddings else params['output']
+  """The [V, D] matrix of the head, from a decoder's unboxed parameters."""
+  return params['embedding' if config.tied_embeddings else 'output']
 
 
 def logits(hidden: jax.Array, params: dict, config: DecoderConfig) -> jax.Array:
@@ -64,11 +64,11 @@ def score(hidden_BxNxD: jax.Array, targets_BxN: jax.Array, params: dict, config:
   ways = 1 if mesh.empty else math.prod(mesh.shape[axis] for axis in logical_axes.BATCH)
   if ways > 1 and hidden_BxNxD.shape[0] % ways == 0:
     rows = PartitionSpec(logical_axes.BATCH)
-    whole = lambda kernel: jax.lax.all_gather(kernel, 'fsdp', axis=0, tiled=True)  # and its gradient: reduce-scatter
+    whole = lambda kernel: jax.lax.all_gather(kernel, 'fsdp', axis=1, tiled=True)  # and its gradient: reduce-scatter
     score_shard = score_rows
     score_rows = jax.shard_map(
       lambda hidden, targets, kernel: score_shard(hidden, targets, whole(kernel)),
-      in_specs=(rows, rows, PartitionSpec('fsdp')),
+      in_specs=(rows, rows, PartitionSpec(None, 'fsdp')),
       out_specs=rows,
       axis_names=set(logical_axes.BATCH),
       check_vma=False,
@@ -76,14 +76,14 @@ def score(hidden_BxNxD: jax.Array, targets_BxN: jax.Array, params: dict, config:
   return score_rows(hidden, targets_BxN, kernel)
 
 
-def _score_rows(hidden_BxNxD: jax.Array, targets_BxN: jax.Array, kernel_DxV: jax.Array, chunk: int) -> Scores:
+def _score_rows(hidden_BxNxD: jax.Array, targets_BxN: jax.Array, kernel_VxD: jax.Array, chunk: int) -> Scores:
   batch, count, width = hidden_BxNxD.shape
   chunks = max(1, -(-count // chunk))
   size = -(-count // chunks)
   padding = chunks * size - count
   hidden = jnp.pad(hidden_BxNxD, ((0, 0), (0, padding), (0, 0)))
   targets = jnp.pad(targets_BxN, ((0, 0), (0, padding)))
-  dtype, kernel = kernel_DxV.dtype, kernel_DxV.astype(jnp.float32)  # so that chunks' gradients add up in float32
+  dtype, kernel = kernel_VxD.dtype, kernel_VxD.astype(jnp.float32)  # so that chunks' gradients add up in float32
 
   def one(chunk: tuple[jax.Array, jax.Array]) -> Scores:
     hidden_BxCxD, targets_BxC = chunk
@@ -101,5 +101,5 @@ def _score_rows(hidden_BxNxD: jax.Array, targets_BxN: jax.Array, kernel_DxV: jax
   return Scores(*(x.swapaxes(0, 1).reshape(batch, chunks * size)[:, :count] for x in split))
 
 
-def _logits(hidden: jax.Array, kernel_DxV: jax.Array) -> jax.Array:
-  return jnp.einsum('...d,dv->...v', hidden, kernel_DxV, preferred_element_type=jnp.float32)
+def _logits(hidden: jax.Array, kernel_VxD: jax.Array) -> jax.Array:
+  return jnp.einsum('...d,vd->...v', hidden, kernel_VxD, preferred_element_type=jnp.float32)
