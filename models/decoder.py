@@ -81,5 +81,5 @@ class Decoder(nn.Module):
       metadata_params={nn.PARTITION_NAME: 'layers'},
     )(c, kernel, ordered is True, name='blocks')(x, jnp.asarray(by_layer), rotary, segment_ids_BxL, masks)
     if not c.tied_embeddings:
-      layers.param(self, 'output', (c.embed_dim, c.vocab_size), ('embed', 'vocab'), c.embed_dim, c.param_dtype)
+      layers.param(self, 'output', (c.vocab_size, c.embed_dim), ('vocab', 'embed'), c.embed_dim, c.param_dtype)
     return layers.RMSNorm(c, name='final_norm')(x)
