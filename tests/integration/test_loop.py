@@ -112,6 +112,7 @@ def test_a_run_says_how_it_fares(watched):
   assert 0 < rows[0]['padding'] < 0.5  # room for sentinels that not every row needs
   assert all(0 <= row['data_wait'] <= 1 and row['mfu'] > 0 for row in rows[1:])
   done = json.loads((folder / 'done.json').read_text())
+  assert 'mfu_bound' in done  # a CPU's is a roofline
   for name in (*meters.RATES, 'padding'):
     assert done[name] == pytest.approx(np.median([row[name] for row in rows if name in row]))
 
