@@ -75,7 +75,15 @@ def of_compiled(compiled: jax.stages.Compiled, program: Program) -> Bound | None
   """
   memory = compiled.memory_analysis()
   traffic = memory.argument_size_in_bytes + memory.output_size_in_bytes if memory is not None else 0
-  return of_cost(hlo.cost(compiled.as_text() or ''), program, traffic)
+  return of_cost(_cost_of(compiled), program, traffic)
+
+
+def _cost_of(compiled: jax.stages.Compiled) -> hlo.Cost:
+  """The cost by the compiled text; without text all is 0, which leaves a roofline of model FLOPs."""
+  try:
+    return hlo.cost(compiled.as_text() or '')
+  except (jax.errors.JaxRuntimeError, ValueError):  # jaxlib cannot read back what libtpu makes of some gathers
+    return hlo.Cost(cycles=0.0, flops=0.0, collectives=(), kernels=(), unknown_loops=0)
 
 
 def of_cost(cost: hlo.Cost, program: Program, traffic: float) -> Bound | None:
@@ -146,7 +154,7 @@ def slices_of(found) -> list[list[jax.Device]]:
 def links_in(one_slice: list[jax.Device], members: tuple[int, ...], chip: devices.Chip) -> int:
   """Links that enter the group's worst placed chip, along the axes of the torus that the group spans.
 
-  A mesh end has one link along an axis, other chips two; an axis wraps around if the chip's kind does so at its size.
+  A mesh end has one link along an axis, other chips two; `Chip.wraps` says where ends are joined.
   """
   coords: list[tuple[int, ...]] = [tuple(getattr(device, 'coords', None) or ()) for device in one_slice]
   group = [coords[i] for i in members if i < len(coords)]
@@ -154,10 +162,10 @@ def links_in(one_slice: list[jax.Device], members: tuple[int, ...], chip: device
     return 0
   extents = [1 + max(place[axis] for place in coords) for axis in range(len(group[0]))]
   spanned = [axis for axis in range(len(extents)) if len({place[axis] for place in group}) > 1]
+  wraps = chip.wraps(extents)
 
   def links(place) -> int:
-    ends = lambda axis: place[axis] in (0, extents[axis] - 1)
-    return sum(1 if ends(axis) and (extents[axis] == 2 or extents[axis] % chip.wraps_at) else 2 for axis in spanned)
+    return sum(1 if place[axis] in (0, extents[axis] - 1) and not wraps[axis] else 2 for axis in spanned)
 
   return min(map(links, group))
 

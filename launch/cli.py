@@ -8,6 +8,7 @@ COMMANDS = {
   'evaluate': 'judge trained models, each through its own scorer',
   'inspect': 'show what an objective does to real rows',
   'infill': 'fill the gap in a sentence',
+  'precompile': 'compile the step for TPU slices nobody holds: memory, FLOPs, bounds',
   'prepare': 'make the vocabulary, the units and the cache of a corpus',
   'lexicon': 'find the collocations of a corpus, or show them',
   'sweep': 'train and judge many cells, then report',

@@ -19,6 +19,7 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _INCLUDE = re.compile(r"""^include\s+['"](.+?)['"]""", re.MULTILINE)
 _NAME = re.compile(r'^([A-Za-z_][\w./]*) =', re.MULTILINE)
 _given: set[str] = set()  # names that the user's own files and flags bind; those of files that ship are not the user's
+_made: set[str] = set()  # names whose values `bound` gave out
 
 
 def load(
@@ -39,6 +40,7 @@ def load(
     gin.add_config_file_search_path(path)
   paths = [find(path) for path in files]
   _given.clear()
+  _made.clear()
   for path in paths:
     _given.update(_names_in(path))
   _given.update(_names('\n'.join(bindings)))
@@ -88,13 +90,7 @@ def _parse(files: Sequence[str], bindings: Sequence[str]) -> None:
 
 def call(configurable: Callable, **arguments) -> Any:
   """Calls the configurable with its gin bindings and `arguments`; UserError if a binding it needs is missing."""
-  try:
-    wrapped = gin.get_configurable(configurable)
-  except Exception as error:
-    raise UserError(
-      f'No gin file binds {configurable.__name__}; add one of gin/runs or '
-      'gin/sweeps, such as --gin_file=gin/runs/pretrain.gin.'
-    ) from error
+  wrapped = _configured(configurable)
   try:
     return wrapped(**arguments)
   except Exception as error:
@@ -104,6 +100,38 @@ def call(configurable: Callable, **arguments) -> Any:
     if isinstance(error, RuntimeError | TypeError | ValueError | AttributeError) and _is_about_gin(error):
       raise UserError(_one_line(error)) from error
     raise
+
+
+def bound(configurable: Callable) -> dict[str, Any]:
+  """The arguments that `call` would give a configurable, made from its gin bindings; it is not called.
+
+  Afterwards `refuse_unused` takes all of them for used.
+
+  Raises:
+    UserError: as `call`.
+  """
+  wrapped = _configured(configurable)
+  try:
+    values = gin.get_bindings(wrapped)
+  except Exception as error:
+    message = str(error).split('\n  In call to configurable')[0].strip()
+    if isinstance(error, UserError):
+      raise UserError(message) from error
+    if isinstance(error, RuntimeError | TypeError | ValueError | AttributeError):
+      raise UserError(_one_line(error)) from error
+    raise
+  _made.update(f'{configurable.__module__}.{configurable.__name__}.{argument}' for argument in values)
+  return values
+
+
+def _configured(configurable: Callable) -> Callable:
+  try:
+    return gin.get_configurable(configurable)
+  except Exception as error:
+    raise UserError(
+      f'No gin file binds {configurable.__name__}; add one of gin/runs or '
+      'gin/sweeps, such as --gin_file=gin/runs/pretrain.gin.'
+    ) from error
 
 
 def _is_about_gin(error: BaseException) -> bool:
@@ -133,7 +161,7 @@ def _one_line(error: BaseException) -> str:
 
 def refuse_unused() -> None:
   """Raises UserError naming every binding that was given and that nothing used so far."""
-  used = _names(gin.operative_config_str())
+  used = _names(gin.operative_config_str()) | _made
   unused = sorted(name for name in _given if not _matches(name, used))
   if not unused:
     return

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,8 @@ class Chip:
     clock: Hz, of the compiler's cycles; 0 where none are used.
     link: bytes a second, one way, of one link between chips; 0 where unknown.
     axes: of the torus that the links form.
-    wraps_at: an axis of a slice has links between its ends where its size is a multiple of this.
+    wraps_at: an axis of this many chips, or of a multiple, can have links between its ends.
+    cubes: whether only slices do that all of whose axes are such multiples.
     network: bytes a second, one way, of a chip's share of the data-centre network between slices; 0 where unknown.
     matrix_unit: rows and columns of a matrix unit.
   """
@@ -44,11 +45,20 @@ class Chip:
   link: float = 0.0
   axes: int = 0
   wraps_at: int = 1
+  cubes: bool = False
   network: float = 0.0
   matrix_unit: int = 128
 
+  def wraps(self, sizes: Sequence[int]) -> tuple[bool, ...]:
+    """Along which axes of a slice links join the ends, so that a ring of chips closes.
 
-# Usable memory is what libtpu's compiler reports as the limit when a program does not fit.
+    v4 and v5p: along all, in slices of whole cubes of 4 x 4 x 4; v5e and v6e: along an axis of 16 (the same pages).
+    """
+    closes = tuple(size % self.wraps_at == 0 for size in sizes)
+    return (all(closes),) * len(sizes) if self.cubes else closes
+
+
+# Usable memory of TPUs is what libtpu 0.0.52's compiler names as available when a program does not fit.
 CHIPS: dict[str, Chip] = {
   'TPU v4': Chip(
     name='v4',
@@ -59,6 +69,7 @@ CHIPS: dict[str, Chip] = {
     link=50e9,
     axes=3,
     wraps_at=4,
+    cubes=True,
   ),
   'TPU v5 lite': Chip(
     name='v5e',
@@ -74,18 +85,19 @@ CHIPS: dict[str, Chip] = {
   'TPU v5': Chip(
     name='v5p',
     peak_flops=459e12,
-    memory=95.74 * _GIB,
+    memory=95.73 * _GIB,
     bandwidth=2.765e12,
     clock=1.75e9,
     link=100e9,
     axes=3,
     wraps_at=4,
+    cubes=True,
     network=6.25e9,
   ),
   'TPU v6 lite': Chip(
     name='v6e',
     peak_flops=918e12,
-    memory=31.25 * _GIB,
+    memory=31.24 * _GIB,
     bandwidth=1.64e12,
     clock=1.75e9,
     link=100e9,

@@ -158,7 +158,9 @@ def _open(plan: _Plan, pipeline: Pipeline, program: Program) -> tuple[Source, Pr
   source = pipeline.open()
   model = program.model.with_vocabulary(source.vocabulary.vocab_size)
   identity.check(plan.model_dir, facts | identity.of_source(source, model), save=jax.process_index() == 0)
-  return source, dataclasses.replace(program, model=model)
+  program = dataclasses.replace(program, model=model)
+  program.check()  # the vocabulary's size is known only now
+  return source, program
 
 
 def _run(plan: _Plan, program: Program, source: Source, began: Startup) -> None:

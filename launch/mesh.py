@@ -81,7 +81,12 @@ def check(mesh: Mesh, model: DecoderConfig, length: int, batch_size: int, microb
 def _check_model(mesh: Mesh, model: DecoderConfig, length: int) -> None:
   """Raises UserError unless heads, MLP, width and length divide over the mesh axes that split them."""
   splits = {
-    'tensor': {'num_heads': model.num_heads, 'num_kv_heads': model.num_kv_heads, 'mlp_dim': model.mlp_dim},
+    'tensor': {
+      'num_heads': model.num_heads,
+      'num_kv_heads': model.num_kv_heads,
+      'mlp_dim': model.mlp_dim,
+      'vocab_size': model.vocab_size or 0,
+    },
     'fsdp': {'embed_dim': model.embed_dim},
     'sequence': {'model length': length},
   }

@@ -58,34 +58,90 @@ class Optimizer:
   """An optax chain: clip by global norm, then the named optimizer.
 
   Attributes:
-    name: 'adamw' or 'adafactor'.
+    name: 'adamw' (arXiv 1711.05101), 'adafactor' (1804.04235), 'lion' (2302.06675), or 'muon' (blocks' matrices by
+      Muon, the rest by optax's Adam with Nesterov's momentum and no decay; updates scaled to AdamW's size as in arXiv
+      2502.16982 section 2.2, so that its learning rates serve).
     schedule: the learning rate.
-    b1, b2, eps, weight_decay: AdamW's; (0.9, 0.95) and 0.1 as in MEAP and most recent decoders. Norm scales are not
-      decayed.
+    b1, b2, eps, weight_decay: AdamW's; (0.9, 0.95) and 0.1 as in MEAP and most recent decoders. Lion takes b1, b2 and
+      the decay (its paper has 0.9, 0.99 and three to ten times AdamW's decay at a rate as much lower), Muon all of
+      them. Norm scales are not decayed.
+    momentum: Muon's; 0.95 as in its reference.
     clip_norm: largest global gradient norm; 0 does not clip.
+    moment_dtype: 'float32' or 'bfloat16', of what the optimizer keeps for each parameter between updates, which are
+      computed in float32 either way. bfloat16 halves that memory and rounds each moment to 8 bits of precision.
   """
 
-  name: Literal['adamw', 'adafactor'] = 'adamw'
+  name: Literal['adamw', 'adafactor', 'lion', 'muon'] = 'adamw'
   schedule: Schedule = Schedule()
   b1: float = 0.9
   b2: float = 0.95
   eps: float = 1e-8
   weight_decay: float = 0.1
+  momentum: float = 0.95
   clip_norm: float = 1.0
+  moment_dtype: Literal['float32', 'bfloat16'] = 'float32'
 
   def build(self, steps: int) -> optax.GradientTransformation:
-    """The transformation for a run of `steps` updates; UserError for an unknown name."""
-    rate = self.schedule.build(steps)
-    if self.name == 'adamw':
-      core = optax.adamw(rate, self.b1, self.b2, self.eps, weight_decay=self.weight_decay, mask=_is_matrix)
-    elif self.name == 'adafactor':
-      core = optax.adafactor(rate, multiply_by_parameter_scale=True, clipping_threshold=1.0)
-    else:
-      raise UserError(f'Optimizer.name is {self.name!r}; choose adamw or adafactor.')
+    """The transformation for a run of `steps` updates; UserError for an unknown name or dtype."""
+    if self.moment_dtype not in ('float32', 'bfloat16'):
+      raise UserError(f'Optimizer.moment_dtype is {self.moment_dtype!r}; choose float32 or bfloat16.')
+    core = self._core(self.schedule.build(steps))
+    if self.moment_dtype != 'float32':
+      core = stored_in(core, jnp.dtype(self.moment_dtype))
     clip = optax.clip_by_global_norm(self.clip_norm) if self.clip_norm else optax.identity()
     return optax.chain(clip, core)
+
+  def _core(self, rate: optax.Schedule) -> optax.GradientTransformation:
+    if self.name == 'adamw':
+      return optax.adamw(rate, self.b1, self.b2, self.eps, weight_decay=self.weight_decay, mask=_is_matrix)
+    if self.name == 'adafactor':
+      return optax.adafactor(rate, multiply_by_parameter_scale=True, clipping_threshold=1.0)
+    if self.name == 'lion':
+      return optax.lion(rate, self.b1, self.b2, weight_decay=self.weight_decay, mask=_is_matrix)
+    if self.name == 'muon':
+      return optax.contrib.muon(
+        rate,
+        beta=self.momentum,
+        weight_decay=self.weight_decay,
+        adam_b1=self.b1,
+        adam_b2=self.b2,
+        consistent_rms=0.2,
+        muon_weight_dimension_numbers=_as_matrices,
+      )
+    raise UserError(f'Optimizer.name is {self.name!r}; choose adamw, adafactor, lion or muon.')
+
+
+def stored_in(core: optax.GradientTransformation, dtype: jnp.dtype) -> optax.GradientTransformation:
+  """`core`, whose float32 arrays are kept in `dtype` between updates; counts and scalars stay as they are."""
+
+  def cast(state: optax.OptState, before: jnp.dtype, after: jnp.dtype) -> optax.OptState:
+    wanted = lambda x: getattr(x, 'dtype', None) == before and x.ndim > 0
+    return jax.tree.map(lambda x: x.astype(after) if wanted(x) else x, state)
+
+  def init(params: optax.Params) -> optax.OptState:
+    return cast(core.init(params), jnp.dtype('float32'), dtype)
+
+  def update(updates, state, params=None):
+    updates, state = core.update(updates, cast(state, dtype, jnp.dtype('float32')), params)
+    return updates, cast(state, jnp.dtype('float32'), dtype)
+
+  return optax.GradientTransformation(init, update)
 
 
 def _is_matrix(params: optax.Params) -> optax.Params:
   """True for everything but norm scales, which a scan stacks to [layers, D]."""
   return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key != 'scale', params)
+
+
+# Which axes of a block's stacked parameter a matrix's inputs and outputs are; the others count matrices.
+_MATRICES = {
+  **dict.fromkeys(('query', 'key', 'value'), optax.contrib.MuonDimensionNumbers(1, (2, 3))),
+  'out': optax.contrib.MuonDimensionNumbers((1, 2), 3),
+  'gate_up': optax.contrib.MuonDimensionNumbers(1, 3),
+  'down': optax.contrib.MuonDimensionNumbers(1, 2),
+}
+
+
+def _as_matrices(params: optax.Params) -> optax.Params:
+  """Muon's view of the blocks' parameters; None leaves embeddings, output head and norms to AdamW."""
+  return jax.tree_util.tree_map_with_path(lambda path, _: _MATRICES.get(path[-1].key), params)

@@ -7,7 +7,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 from ..models import logical_axes
 from ..models.decoder import Decoder
@@ -51,14 +51,22 @@ def params_and_shardings(decoder: Decoder, mesh: Mesh) -> tuple[dict, dict]:
 def shardings(decoder: Decoder, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
   """A TrainState of NamedShardings: the optimizer's state lies like its parameters."""
   shapes, params = params_and_shardings(decoder, mesh)
-  opt_state = jax.eval_shape(optimizer.init, shapes)
   whole = mesh_lib.replicated(mesh)
+  of_param = {
+    jax.tree_util.keystr(path): (shape.shape, sharding)
+    for (path, shape), sharding in zip(
+      jax.tree_util.tree_leaves_with_path(shapes), jax.tree.leaves(params), strict=True
+    )
+  }
 
-  def place(leaf, shape, sharding):
+  def place(path: tuple, leaf: jax.ShapeDtypeStruct) -> NamedSharding:
+    # An optimizer keeps its moments in copies of the parameters' tree, whole or with gaps, somewhere in its state.
+    found = (of_param.get(jax.tree_util.keystr(path[start:])) for start in range(len(path)))
+    shape, sharding = next((pair for pair in found if pair), (None, whole))
     # Factored moments (Adafactor) have other shapes than their parameter: they are small, so every device holds them.
-    return sharding if leaf.shape == shape.shape else whole
+    return sharding if leaf.shape == shape else whole
 
-  placed = optax.tree_map_params(optimizer, place, opt_state, shapes, params, transform_non_params=lambda _: whole)
+  placed = jax.tree_util.tree_map_with_path(place, jax.eval_shape(optimizer.init, shapes))
   return TrainState(step=whole, params=params, opt_state=placed)
 
 

@@ -43,8 +43,14 @@ def visible(
   return same & (seen | jnp.eye(length, dtype=bool)[None])
 
 
+def platform() -> str:
+  """'cpu', 'gpu' or 'tpu': of the mesh in whose context a computation is traced, otherwise JAX's default."""
+  device = jax.sharding.get_abstract_mesh().abstract_device
+  return jax.default_backend() if device is None else device.platform
+
+
 def kernel(config: DecoderConfig, ordered: bool | tuple[bool, ...], general: bool) -> str:
-  """Which implementation serves a rule: 'xla', 'splash' or 'splash_interpret'.
+  """Which implementation serves a rule: 'xla', 'cudnn', 'splash' or 'splash_interpret'.
 
   Args:
     config: says which is wanted.
@@ -53,12 +59,29 @@ def kernel(config: DecoderConfig, ordered: bool | tuple[bool, ...], general: boo
   """
   wanted = config.attention
   if wanted == 'auto':
-    wanted = 'splash' if jax.default_backend() == 'tpu' else 'xla'
-  return wanted if isinstance(ordered, bool) and not general else 'xla'
+    best = {'tpu': 'splash', 'gpu': 'cudnn' if config.dtype == 'bfloat16' else 'xla'}
+    wanted = best.get(platform(), 'xla')
+  common = isinstance(ordered, bool) and not general
+  return wanted if common or not wanted.startswith('splash') else 'xla'
 
 
-def attend(q_BxLxHxE: jax.Array, k_BxLxKxE: jax.Array, v_BxLxKxE: jax.Array, visible_BxLxL: jax.Array) -> jax.Array:
-  """Scaled dot-product attention with grouped queries; softmax in float32. Returns [B, L, H, E] in q's dtype."""
+def attend(
+  q_BxLxHxE: jax.Array,
+  k_BxLxKxE: jax.Array,
+  v_BxLxKxE: jax.Array,
+  visible_BxLxL: jax.Array,
+  *,
+  causal: bool = False,
+  implementation: str = 'xla',
+) -> jax.Array:
+  """Scaled dot-product attention with grouped queries; softmax in float32. Returns [B, L, H, E] in q's dtype.
+
+  Args:
+    q_BxLxHxE, k_BxLxKxE, v_BxLxKxE: K divides H.
+    visible_BxLxL: bool, query by key.
+    causal: says that `visible` lets no query see a later key, so that a kernel may leave those blocks out.
+    implementation: 'xla', or 'cudnn', which wants bfloat16 and a GPU.
+  """
   return jax.nn.dot_product_attention(
-    q_BxLxHxE, k_BxLxKxE, v_BxLxKxE, mask=visible_BxLxL[:, None], implementation='xla'
+    q_BxLxHxE, k_BxLxKxE, v_BxLxKxE, mask=visible_BxLxL[:, None], is_causal=causal, implementation=implementation
   )

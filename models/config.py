@@ -1,7 +1,7 @@
 """The decoder's configuration, which is also the legend of its dimensions."""
 
 import dataclasses
-from typing import Literal
+from typing import Literal, get_args
 
 from .. import UserError
 
@@ -24,10 +24,12 @@ class DecoderConfig:
     dtype: of activations and matrix products ('float32' or 'bfloat16'); softmax, norms and losses are float32.
     param_dtype: of the parameters.
     attention: 'splash' is Pallas's kernel for TPU, which serves causal and bidirectional rules without an L x L mask;
-      'xla' is plain products, for any device and rule; 'splash_interpret' runs the kernel's steps anywhere, slowly, for
-      tests. 'auto' takes splash on TPU. General rules always take 'xla'.
-    remat: what the backward pass recomputes: 'none' keeps all activations, 'dots' keeps products with weights, 'full'
-      keeps only each block's input.
+      'cudnn' is NVIDIA's fused kernel, for bfloat16; 'xla' is plain products, for any device and rule;
+      'splash_interpret' runs the kernel's steps anywhere, slowly, for tests. 'auto' takes splash on TPU, cudnn on GPU
+      where the dtype allows, xla elsewhere. Rules that splash does not know take 'xla' there.
+    remat: what the backward pass recomputes, by what it keeps of each block besides its input (names as in MaxText):
+      'full' nothing; 'save_context' attention's output; 'save_qkv_proj' queries, keys and values; 'minimal' every
+      product with weights; 'minimal_with_context' both; 'none' whatever differentiation asks for.
     scan_unroll: how many layers one step of the layer scan holds; num_layers unrolls it, which is faster on CPU.
     loss_chunk: scored positions of a row whose logits are alive at a time; divides the memory of [B, N, V].
   """
@@ -44,8 +46,8 @@ class DecoderConfig:
   norm_epsilon: float = 1e-5
   dtype: Literal['float32', 'bfloat16'] = 'float32'
   param_dtype: Literal['float32', 'bfloat16'] = 'float32'
-  attention: Literal['auto', 'xla', 'splash', 'splash_interpret'] = 'auto'
-  remat: Literal['none', 'dots', 'full'] = 'none'
+  attention: Literal['auto', 'xla', 'cudnn', 'splash', 'splash_interpret'] = 'auto'
+  remat: Literal['none', 'minimal_with_context', 'minimal', 'save_qkv_proj', 'save_context', 'full'] = 'none'
   scan_unroll: int = 1
   loss_chunk: int = 128
 
@@ -54,12 +56,8 @@ class DecoderConfig:
       raise UserError(f'num_kv_heads={self.num_kv_heads} does not divide num_heads={self.num_heads}.')
     if self.head_dim % 2:
       raise UserError(f'head_dim={self.head_dim} is odd; rotary positions turn pairs.')
-    for name, allowed in {
-      'dtype': ('float32', 'bfloat16'),
-      'param_dtype': ('float32', 'bfloat16'),
-      'attention': ('auto', 'xla', 'splash', 'splash_interpret'),
-      'remat': ('none', 'dots', 'full'),
-    }.items():
+    for name in ('dtype', 'param_dtype', 'attention', 'remat'):
+      allowed = get_args(self.__dataclass_fields__[name].type)
       if getattr(self, name) not in allowed:
         raise UserError(f'DecoderConfig.{name} is {getattr(self, name)!r}; choose one of {", ".join(allowed)}.')
 

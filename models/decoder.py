@@ -9,9 +9,15 @@ import jax.numpy as jnp
 from . import attention, layers
 from .config import DecoderConfig
 
-_REMAT = {
-  'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-  'full': jax.checkpoint_policies.nothing_saveable,
+_QKV = ('query', 'key', 'value')
+_PRODUCTS = (*_QKV, 'attention_out', 'gate_up')
+# What a block keeps for its backward pass besides its input, by the names that `layers` and `splash` give.
+_KEPT = {
+  'full': (),
+  'save_context': ('context',),
+  'save_qkv_proj': _QKV,
+  'minimal': _PRODUCTS,
+  'minimal_with_context': (*_PRODUCTS, 'context'),
 }
 
 
@@ -54,7 +60,7 @@ class Decoder(nn.Module):
     )
     kernel = attention.kernel(c, ordered, general=not (table is None and levels_BxL is None and groups_BxL is None))
     if isinstance(ordered, bool):
-      masks, by_layer = (see(ordered),) if kernel == 'xla' else (), (ordered,) * c.num_layers
+      masks, by_layer = () if kernel.startswith('splash') else (see(ordered),), (ordered,) * c.num_layers
     elif len(ordered) == c.num_layers:
       masks, by_layer = (see(True), see(False)), ordered
     else:
@@ -62,7 +68,9 @@ class Decoder(nn.Module):
 
     block = layers.Block
     if c.remat != 'none':
-      block = nn.remat(block, policy=_REMAT[c.remat], prevent_cse=False)
+      policy = jax.checkpoint_policies.save_only_these_names(*_KEPT[c.remat])
+      block = nn.remat(block, policy=policy, prevent_cse=False)
+    rotary = layers.rotary_tables(positions_BxL, c.head_dim, c.rope_theta)
     x, _ = nn.scan(
       block,
       variable_axes={'params': 0},
@@ -71,7 +79,7 @@ class Decoder(nn.Module):
       length=c.num_layers,
       unroll=c.scan_unroll,
       metadata_params={nn.PARTITION_NAME: 'layers'},
-    )(c, kernel, ordered is True, name='blocks')(x, jnp.asarray(by_layer), positions_BxL, segment_ids_BxL, masks)
+    )(c, kernel, ordered is True, name='blocks')(x, jnp.asarray(by_layer), rotary, segment_ids_BxL, masks)
     if not c.tied_embeddings:
       layers.param(self, 'output', (c.embed_dim, c.vocab_size), ('embed', 'vocab'), c.embed_dim, c.param_dtype)
     return layers.RMSNorm(c, name='final_norm')(x)

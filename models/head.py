@@ -4,11 +4,14 @@ No [batch, length, vocabulary] float32 array is ever alive: positions are scored
 chunk's logits are recomputed in the backward pass.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
+from . import layers, logical_axes
 from .config import DecoderConfig
 
 
@@ -29,8 +32,7 @@ def output_kernel(params: dict, config: DecoderConfig) -> jax.Array:
 
 def logits(hidden: jax.Array, params: dict, config: DecoderConfig) -> jax.Array:
   """Float32 logits [..., V] of hidden states [..., D]."""
-  kernel = output_kernel(params, config).astype(config.dtype)
-  return jnp.einsum('...d,dv->...v', hidden, kernel, preferred_element_type=jnp.float32)
+  return _logits(hidden, output_kernel(params, config).astype(config.dtype))
 
 
 def pick(hidden_BxLxD: jax.Array, index_BxN: jax.Array) -> jax.Array:
@@ -48,20 +50,46 @@ def scored_positions(weights_BxL: jax.Array, bound: int) -> jax.Array:
 
 
 def score(hidden_BxNxD: jax.Array, targets_BxN: jax.Array, params: dict, config: DecoderConfig) -> Scores:
-  """Scores of the targets, `config.loss_chunk` positions of each row at a time."""
+  """Scores of the targets, `config.loss_chunk` positions of each row at a time.
+
+  Each device of a mesh goes through its own rows (and its part of their positions, where the sequence axis divides
+  them) with its part of the vocabulary. So the kernel is gathered over fsdp once and its gradient is summed once, not
+  with every chunk, and no device holds logits of the whole vocabulary.
+  """
+  kernel = output_kernel(params, config).astype(config.dtype)
+  # The kernel's gradient is summed before the blocks' backward passes begin: its float32 sum would outlive them.
+  hidden, kernel = layers.materialised_gradient((hidden_BxNxD, kernel))
+  mesh = jax.sharding.get_abstract_mesh()
+  ways = 0 if mesh.empty else math.prod(mesh.shape[axis] for axis in logical_axes.BATCH)
+  if not ways or hidden.shape[0] % ways:
+    return _score_rows(hidden, targets_BxN, kernel, config.loss_chunk, None)
+
+  def score_shard(hidden: jax.Array, targets: jax.Array, kernel: jax.Array) -> Scores:
+    kernel = jax.lax.all_gather(kernel, 'fsdp', axis=0, tiled=True)  # and its gradient: a reduce-scatter
+    return _score_rows(hidden, targets, kernel, config.loss_chunk, 'tensor')
+
+  divides = hidden.shape[1] % mesh.shape['sequence'] == 0
+  rows = PartitionSpec(logical_axes.BATCH, 'sequence' if divides else None)
+  return jax.shard_map(
+    score_shard, in_specs=(rows, rows, PartitionSpec('fsdp', 'tensor')), out_specs=rows, check_vma=False
+  )(hidden, targets_BxN, kernel)
+
+
+def _score_rows(
+  hidden_BxNxD: jax.Array, targets_BxN: jax.Array, kernel_DxV: jax.Array, chunk: int, vocab_axis: str | None
+) -> Scores:
+  """Scores, `chunk` positions at a time, where V is this device's part of the vocabulary along `vocab_axis`."""
   batch, count, width = hidden_BxNxD.shape
-  chunks = max(1, -(-count // config.loss_chunk))
+  chunks = max(1, -(-count // chunk))
   size = -(-count // chunks)
   padding = chunks * size - count
   hidden = jnp.pad(hidden_BxNxD, ((0, 0), (0, padding), (0, 0)))
   targets = jnp.pad(targets_BxN, ((0, 0), (0, padding)))
+  dtype, kernel = kernel_DxV.dtype, kernel_DxV.astype(jnp.float32)  # so that chunks' gradients add up in float32
 
   def one(chunk: tuple[jax.Array, jax.Array]) -> Scores:
     hidden_BxCxD, targets_BxC = chunk
-    logits_BxCxV = logits(hidden_BxCxD, params, config)
-    partition = jax.nn.logsumexp(logits_BxCxV, axis=-1)
-    hit = jnp.take_along_axis(logits_BxCxV, targets_BxC[..., None], axis=-1)[..., 0]
-    return Scores(partition - hit, partition, jnp.argmax(logits_BxCxV, axis=-1).astype(jnp.int32))
+    return _scores_of(_logits(hidden_BxCxD, kernel.astype(dtype)), targets_BxC, vocab_axis)
 
   if chunks == 1:
     return Scores(*(x[:, :count] for x in one((hidden, targets))))
@@ -70,3 +98,25 @@ def score(hidden_BxNxD: jax.Array, targets_BxN: jax.Array, params: dict, config:
     (hidden.reshape(batch, chunks, size, width).swapaxes(0, 1), targets.reshape(batch, chunks, size).swapaxes(0, 1)),
   )
   return Scores(*(x.swapaxes(0, 1).reshape(batch, chunks * size)[:, :count] for x in split))
+
+
+def _scores_of(logits_BxCxV: jax.Array, targets_BxC: jax.Array, vocab_axis: str | None) -> Scores:
+  """Scores by logits, whose vocabulary is split over `vocab_axis` unless that is None."""
+  part = logits_BxCxV.shape[-1]
+  highest, best = (reduce(logits_BxCxV, axis=-1) for reduce in (jnp.max, jnp.argmax))
+  if vocab_axis is None:
+    partition = jax.nn.logsumexp(logits_BxCxV, axis=-1)
+    hit = jnp.take_along_axis(logits_BxCxV, targets_BxC[..., None], axis=-1)[..., 0]
+    return Scores(partition - hit, partition, best.astype(jnp.int32))
+  first = jax.lax.axis_index(vocab_axis) * part
+  top = jax.lax.pmax(jax.lax.stop_gradient(highest), vocab_axis)
+  partition = top + jnp.log(jax.lax.psum(jnp.exp(logits_BxCxV - top[..., None]).sum(axis=-1), vocab_axis))
+  mine = (targets_BxC >= first) & (targets_BxC < first + part)
+  hit = jnp.take_along_axis(logits_BxCxV, jnp.clip(targets_BxC - first, 0, part - 1)[..., None], axis=-1)[..., 0]
+  hit = jax.lax.psum(jnp.where(mine, hit, 0.0), vocab_axis)
+  best = jax.lax.pmin(jnp.where(highest == top, first + best, jnp.iinfo(jnp.int32).max), vocab_axis)
+  return Scores(partition - hit, partition, best.astype(jnp.int32))
+
+
+def _logits(hidden: jax.Array, kernel_DxV: jax.Array) -> jax.Array:
+  return jnp.einsum('...d,dv->...v', hidden, kernel_DxV, preferred_element_type=jnp.float32)

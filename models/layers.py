@@ -1,11 +1,16 @@
 """Norm, rotary positions, attention block and gated MLP. Parameters carry logical axis names."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from . import attention, splash
 from .config import DecoderConfig
+
+Rotary = tuple[jax.Array, jax.Array]
 
 
 def param(module: nn.Module, name: str, shape: tuple[int, ...], axes: tuple[str, ...], fan_in: int, dtype) -> jax.Array:
@@ -29,26 +34,50 @@ class RMSNorm(nn.Module):
     )
     x = x_BxLxD.astype(jnp.float32)
     x = x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + self.config.norm_epsilon)
-    return (x * scale.astype(jnp.float32)[None, None]).astype(self.config.dtype)
+    return x.astype(self.config.dtype) * scale.astype(self.config.dtype)[None, None]
 
 
-def rotate(x_BxLxHxE: jax.Array, positions_BxL: jax.Array, theta: float) -> jax.Array:
-  """Rotary positions (arXiv 2104.09864), halves convention as in Llama's released weights on Hugging Face."""
-  half = x_BxLxHxE.shape[-1] // 2
+def rotary_tables(positions_BxL: jax.Array, head_dim: int, theta: float) -> tuple[jax.Array, jax.Array]:
+  """Sine and cosine of every position's angles (arXiv 2104.09864), float32 [B, L, head_dim / 2]."""
+  half = head_dim // 2
   frequency = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
-  angle = positions_BxL[:, :, None, None].astype(jnp.float32) * frequency[None, None, None]
-  sin, cos = jnp.sin(angle), jnp.cos(angle)
+  angle = positions_BxL[:, :, None].astype(jnp.float32) * frequency[None, None]
+  return jnp.sin(angle), jnp.cos(angle)
+
+
+def rotate(x_BxLxHxE: jax.Array, sin_BxLxe: jax.Array, cos_BxLxe: jax.Array) -> jax.Array:
+  """Rotary positions, halves convention as in Llama's released weights on Hugging Face; float32 inside.
+
+  On TPU the halves change places by a product with a signed permutation, which is exact and which the matrix unit does
+  in passing: slices of half a register's lanes cost several times more there.
+  """
+  sin, cos = sin_BxLxe[:, :, None], cos_BxLxe[:, :, None]
+  if attention.platform() == 'tpu':
+    half = x_BxLxHxE.shape[-1] // 2
+    turn = jnp.kron(jnp.array([[0, 1], [-1, 0]]), jnp.eye(half)).astype(x_BxLxHxE.dtype)
+    turned = jnp.einsum('blhe,ef->blhf', x_BxLxHxE, turn).astype(jnp.float32)
+    sin, cos = jnp.concatenate([sin, sin], axis=-1), jnp.concatenate([cos, cos], axis=-1)
+    return (x_BxLxHxE.astype(jnp.float32) * cos + turned * sin).astype(x_BxLxHxE.dtype)
   first, second = jnp.split(x_BxLxHxE.astype(jnp.float32), 2, axis=-1)
   turned = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
   return turned.astype(x_BxLxHxE.dtype)
+
+
+@jax.custom_vjp
+def materialised_gradient(x: Any) -> Any:
+  """`x`; its gradient is computed once and kept, not again inside every product that reads it."""
+  return x
+
+
+materialised_gradient.defvjp(lambda x: (x, None), lambda _, g: (jax.lax.optimization_barrier(g),))
 
 
 class Attention(nn.Module):
   """Self-attention with rotary positions and grouped-query heads.
 
   Attributes:
-    kernel: the implementation, from `attention.kernel`; 'xla' takes a mask, the others none.
-    causal: the order of all layers, for a kernel that takes no mask.
+    kernel: the implementation, from `attention.kernel`; 'xla' and 'cudnn' take a mask, the others none.
+    causal: whether all layers are ordered.
   """
 
   config: DecoderConfig
@@ -57,7 +86,7 @@ class Attention(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x_BxLxD: jax.Array, positions_BxL: jax.Array, segment_ids_BxL: jax.Array, visible_BxLxL: jax.Array | None
+    self, x_BxLxD: jax.Array, rotary: Rotary, segment_ids_BxL: jax.Array, visible_BxLxL: jax.Array | None
   ) -> jax.Array:
     c = self.config
     x = x_BxLxD.astype(c.dtype)
@@ -68,11 +97,12 @@ class Attention(nn.Module):
       )
       return jnp.einsum('bld,dhe->blhe', x, kernel.astype(c.dtype))
 
-    q = rotate(project('query', c.num_heads, 'heads'), positions_BxL, c.rope_theta)
-    k = rotate(project('key', c.num_kv_heads, 'kv_heads'), positions_BxL, c.rope_theta)
-    v = project('value', c.num_kv_heads, 'kv_heads')
+    q = checkpoint_name(rotate(project('query', c.num_heads, 'heads'), *rotary), 'query')
+    k = checkpoint_name(rotate(project('key', c.num_kv_heads, 'kv_heads'), *rotary), 'key')
+    v = checkpoint_name(project('value', c.num_kv_heads, 'kv_heads'), 'value')
     if visible_BxLxL is not None:
-      mixed = attention.attend(q, k, v, visible_BxLxL)
+      mixed = attention.attend(q, k, v, visible_BxLxL, causal=self.causal, implementation=self.kernel)
+      mixed = checkpoint_name(mixed, 'context')
     else:
       interpret = self.kernel == 'splash_interpret'
       mixed = splash.attend(q, k, v, segment_ids_BxL, causal=self.causal, interpret=interpret)
@@ -80,7 +110,7 @@ class Attention(nn.Module):
     out = param(
       self, 'out', (c.num_heads, c.head_dim, c.embed_dim), ('heads', 'head_dim', 'embed'), width, c.param_dtype
     )
-    return jnp.einsum('blhe,hed->bld', mixed, out.astype(c.dtype))
+    return checkpoint_name(jnp.einsum('blhe,hed->bld', mixed, out.astype(c.dtype)), 'attention_out')
 
 
 class GatedMLP(nn.Module):
@@ -93,8 +123,11 @@ class GatedMLP(nn.Module):
     c = self.config
     gate_up = param(self, 'gate_up', (c.embed_dim, 2, c.mlp_dim), ('embed', 'gate', 'mlp'), c.embed_dim, c.param_dtype)
     down = param(self, 'down', (c.mlp_dim, c.embed_dim), ('mlp', 'embed'), c.mlp_dim, c.param_dtype)
-    both = jnp.einsum('bld,dgf->blgf', x_BxLxD.astype(c.dtype), gate_up.astype(c.dtype))
-    return jnp.einsum('blf,fd->bld', nn.silu(both[:, :, 0]) * both[:, :, 1], down.astype(c.dtype))
+    x, kernels = x_BxLxD.astype(c.dtype), gate_up.astype(c.dtype)
+    # Two products, not one: the second then ends in silu(gate) * up, which a third would compute for each of its tiles.
+    gate, up = (checkpoint_name(jnp.einsum('bld,df->blf', x, kernels[:, i]), 'gate_up') for i in (0, 1))
+    gate, up = materialised_gradient((gate, up))
+    return jnp.einsum('blf,fd->bld', nn.silu(gate) * up, down.astype(c.dtype))
 
 
 class Block(nn.Module):
@@ -113,7 +146,7 @@ class Block(nn.Module):
     self,
     x_BxLxD: jax.Array,
     ordered: jax.Array,
-    positions_BxL: jax.Array,
+    rotary: Rotary,
     segment_ids_BxL: jax.Array,
     masks_BxLxL: tuple[jax.Array, ...],
   ) -> tuple[jax.Array, None]:
@@ -123,7 +156,7 @@ class Block(nn.Module):
       mask = masks_BxLxL[0] if len(masks_BxLxL) == 1 else jnp.where(ordered, *masks_BxLxL)
     x = nn.with_logical_constraint(x_BxLxD, axes)
     x = x + Attention(self.config, self.kernel, self.causal, name='attention')(
-      RMSNorm(self.config, name='attention_norm')(x), positions_BxL, segment_ids_BxL, mask
+      RMSNorm(self.config, name='attention_norm')(x), rotary, segment_ids_BxL, mask
     )
     x = x + GatedMLP(self.config, name='mlp')(RMSNorm(self.config, name='mlp_norm')(x))
     return nn.with_logical_constraint(x, axes), None

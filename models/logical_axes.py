@@ -6,9 +6,10 @@ used by an earlier dimension of the same array.
 """
 
 MESH_AXES = ('data', 'fsdp', 'sequence', 'tensor')
+BATCH = ('data', 'fsdp')
 
 RULES: tuple[tuple[str, str | tuple[str, ...] | None], ...] = (
-  ('batch', ('data', 'fsdp')),
+  ('batch', BATCH),
   ('length', 'sequence'),
   ('vocab', 'tensor'),
   ('heads', 'tensor'),

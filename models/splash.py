@@ -13,9 +13,10 @@ from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_ke
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as mask_lib
 from jax.sharding import NamedSharding, PartitionSpec
 
+from . import logical_axes
+
 LANES = 128  # of a TPU register: the kernel's blocks are multiples of it
 _LARGEST_BLOCK = 512
-_BATCH = ('data', 'fsdp')
 
 
 def attend(
@@ -49,12 +50,19 @@ def attend(
   kernel = _kernel(heads, size, length + padding, causal, head_shards, kernel_shards, interpret)
   attend_shard = lambda kernel, *arrays: jax.vmap(_one_row, in_axes=(None, 0, 0, 0, 0, 0))(kernel, *arrays)
   if not mesh.empty:
-    rows, keys = PartitionSpec(_BATCH, 'tensor', 'sequence'), PartitionSpec(_BATCH, 'tensor')
+    rows, keys = PartitionSpec(logical_axes.BATCH, 'tensor', 'sequence'), PartitionSpec(logical_axes.BATCH, 'tensor')
     over_queries = 'sequence' if causal else None
     parts = kernel.manual_sharding_spec(NamedSharding(mesh, PartitionSpec('tensor', over_queries)))
     attend_shard = jax.shard_map(
       attend_shard,
-      in_specs=(parts, rows, keys, keys, PartitionSpec(_BATCH, 'sequence'), PartitionSpec(_BATCH)),
+      in_specs=(
+        parts,
+        rows,
+        keys,
+        keys,
+        PartitionSpec(logical_axes.BATCH, 'sequence'),
+        PartitionSpec(logical_axes.BATCH),
+      ),
       out_specs=rows,
       check_vma=False,
     )
@@ -89,4 +97,5 @@ def _kernel(heads: int, queries: int, keys: int, causal: bool, head_shards: int,
     head_shards=head_shards,
     q_seq_shards=query_shards,
     interpret=interpret,
+    residual_checkpoint_name='context',
   )

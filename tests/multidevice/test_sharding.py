@@ -76,10 +76,11 @@ def test_microbatches_give_the_gradient_of_the_whole_batch(name, microbatches):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-4), params, parts)
 
 
-def test_adafactor_trains_sharded():
+@pytest.mark.parametrize('name', ['adafactor', 'lion', 'muon'])
+def test_other_optimizers_train_sharded(name):
   same = _batches('next_token', 1) * 3  # the loss of one batch falls; another batch's may be higher
-  want, _, _ = _train('next_token', mesh.MeshConfig(), 1, optimizer='adafactor', batches=same)
-  got, _, _ = _train('next_token', MESHES[2], 8, optimizer='adafactor', batches=same)
+  want, _, _ = _train('next_token', mesh.MeshConfig(), 1, optimizer=name, batches=same)
+  got, _, _ = _train('next_token', MESHES[2], 8, optimizer=name, batches=same)
   assert want[-1]['loss'] == pytest.approx(got[-1]['loss'], rel=2e-4)
   assert want[-1]['loss'] < want[0]['loss']
 

@@ -77,14 +77,28 @@ def test_attention_matches_a_plain_one():
     np.testing.assert_allclose(got[:, :, h], plain, atol=1e-5)
 
 
-def test_rotary_products_depend_on_distance_only():
+@pytest.mark.parametrize('platform', ['cpu', 'tpu'])
+def test_rotary_products_depend_on_distance_only(platform, monkeypatch):
+  monkeypatch.setattr(attention, 'platform', lambda: platform)
   rng = np.random.default_rng(2)
   q, k = (jnp.asarray(rng.normal(size=(1, 1, 1, 16)), jnp.float32) for _ in range(2))
-  at = lambda x, position: layers.rotate(x, jnp.array([[position]]), 10_000.0)
+  at = lambda x, position: layers.rotate(x, *layers.rotary_tables(jnp.array([[position]]), 16, 10_000.0))
   for distance in (0, 3, 11):
     products = [float((at(q, start + distance) * at(k, start)).sum()) for start in (0, 5, 90)]
     np.testing.assert_allclose(products, products[0], rtol=1e-3, atol=1e-4)
   np.testing.assert_allclose(at(q, 0), q, atol=1e-6)
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_both_ways_to_swap_halves_give_the_same_bits(dtype, monkeypatch):
+  rng = np.random.default_rng(4)
+  x = jnp.asarray(rng.normal(size=(2, 9, 3, 16)), dtype)
+  tables = layers.rotary_tables(jnp.asarray(rng.integers(0, 5000, (2, 9))), 16, 10_000.0)
+  found = {}
+  for platform in ('cpu', 'tpu'):
+    monkeypatch.setattr(attention, 'platform', lambda platform=platform: platform)
+    found[platform] = layers.rotate(x, *tables)
+  np.testing.assert_array_equal(found['cpu'], found['tpu'])
 
 
 def test_padding_and_neighbouring_segments_leave_no_trace():
@@ -98,7 +112,10 @@ def test_padding_and_neighbouring_segments_leave_no_trace():
   np.testing.assert_allclose(packed[:, :8], alone, atol=1e-5)
 
 
-@pytest.mark.parametrize('change', [{'scan_unroll': 3}, {'remat': 'full'}, {'remat': 'dots'}])
+POLICIES = ('minimal_with_context', 'minimal', 'save_qkv_proj', 'save_context', 'full')
+
+
+@pytest.mark.parametrize('change', [{'scan_unroll': 3}, *({'remat': policy} for policy in POLICIES)], ids=str)
 def test_memory_settings_do_not_change_values_or_gradients(change):
   _, params, tokens, segments, _ = _setup()
   positions = jnp.broadcast_to(jnp.arange(20), tokens.shape)

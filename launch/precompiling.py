@@ -1,0 +1,194 @@
+"""Studying the step that train would run, for slices nobody holds: from gin's bindings to tables, JSON and advice."""
+
+import argparse
+import dataclasses
+import inspect
+import json
+import os
+from collections.abc import Iterable, Iterator
+
+import seqio
+
+from .. import UserError
+from ..models import logical_axes
+from ..models.config import DecoderConfig
+from ..tasks import prepared, register, vocabularies
+from ..tasks.pipeline import Pipeline
+from ..tasks.preparation import stages
+from . import config, flags, loop, searching, slices, study, tables
+from .mesh import MeshConfig
+from .study import Settings, Study, TooBig
+
+
+def precompile(options: argparse.Namespace) -> None:
+  """Does what the flags of `unmask precompile` ask for, with the gin configuration that was loaded.
+
+  Raises:
+    UserError: something is missing, misspelt, does not divide or does not fit; the message names the numbers.
+  """
+  topologies = [slices.parse(text) for text in options.topology]
+  settings = configured(None if options.mesh is None else parse_mesh(options.mesh))
+  name = _model_name(options.gin_file)
+  slices.require_libtpu()
+  if options.search:
+    if len(topologies) > 1:
+      raise UserError(f'--search is for one topology; given are {", ".join(t.name for t in topologies)}.')
+    found = searching.search(settings, topologies[0], space(options, settings, topologies[0]))
+    _write_json(options.json, name, (point.study for point in found if point.study), found)
+    searching.report(found, topologies[0], options.write)
+    return
+  studies, too_big = [], []
+  for topology in topologies:
+    try:
+      with flags.quiet():
+        studies.append(study.compile_and_study(settings, topology))
+    except TooBig as error:
+      too_big.append(advised(error, settings, topology))
+  _write_json(options.json, name, studies)
+  if studies and options.markdown:
+    print(tables.markdown(name, studies, head=options.markdown == 'table'), flush=True)
+  elif studies:
+    tables.show(name, studies)
+  if too_big:
+    raise UserError(' '.join(too_big))
+
+
+def configured(mesh: MeshConfig | None = None) -> Settings:
+  """What train's bindings say of the step; UserError for a binding that nothing uses.
+
+  Args:
+    mesh: in place of the mesh that is bound.
+  """
+  parameters = inspect.signature(loop.train).parameters.values()
+  bound = {one.name: one.default for one in parameters} | config.bound(loop.train)
+  config.refuse_unused()
+  for name in ('model', 'objective', 'pipeline', 'train_steps', 'batch_size'):
+    if bound[name] is inspect.Parameter.empty:
+      raise UserError(f'train needs {name}: bind it in a gin file, as gin/runs/pretrain.gin does.')
+  pipeline: Pipeline = bound['pipeline']
+  numbers = {name: bound[name] for name in ('batch_size', 'train_steps', 'microbatches')}
+  for name, value in numbers.items():
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+      raise UserError(f'{name}={value!r} must be a whole number of at least 1.')
+  return Settings(
+    model=_with_vocabulary(bound['model'], pipeline),
+    objective=bound['objective'],
+    text_length=pipeline.text_length,
+    optimizer=bound['optimizer'],
+    mesh=bound['mesh'] if mesh is None else mesh,
+    z_loss=bound['z_loss'],
+    tpu_compiler_options=dict(bound.get('tpu_compiler_options') or {}),
+    **numbers,
+  )
+
+
+def _with_vocabulary(model: DecoderConfig, pipeline: Pipeline) -> DecoderConfig:
+  """The model with the vocabulary that the task's settings ask for; no text is opened."""
+  if model.vocab_size is not None:
+    return model
+  task = pipeline.task
+  if isinstance(task, register.TextTask):
+    return model.with_vocabulary(task.vocabulary_size or vocabularies.byte_vocabulary().vocab_size)
+  if isinstance(task, prepared.PreparedTask):
+    _ = task.name  # complains if nothing is there
+    return model.with_vocabulary(stages.load_vocabulary(os.path.expanduser(task.folder)).vocab_size)
+  try:
+    registered = seqio.get_mixture_or_task(pipeline.mixture_or_task_name)
+    return model.with_vocabulary(registered.output_features['targets'].vocabulary.vocab_size)
+  except Exception as error:  # no such task, or a vocabulary that cannot be read here
+    raise UserError(
+      f'The vocabulary of {pipeline.mixture_or_task_name!r} is not known without its text; '
+      'give its size: --gin.DecoderConfig.vocab_size=N.'
+    ) from error
+
+
+def parse_mesh(text: str) -> MeshConfig:
+  """Reads 'fsdp=8,tensor=2'; an axis not named is 1, and data takes the devices that remain."""
+  sizes = {}
+  for part in text.split(','):
+    axis, _, size = part.partition('=')
+    if axis not in logical_axes.MESH_AXES or not size.lstrip('-').isdigit():
+      raise UserError(f'--mesh={text}: {part!r} is not AXIS=N with an axis of {", ".join(logical_axes.MESH_AXES)}.')
+    sizes[axis] = int(size)
+  return MeshConfig(**sizes)
+
+
+def space(options: argparse.Namespace, settings: Settings, topology: slices.Topology) -> searching.Space:
+  """What --search tries, as flags or defaults say."""
+  batches = [settings.batch_size * times for times in (1, 2, 4)]
+  if options.search_batches:
+    try:
+      batches = [int(number) for number in options.search_batches.split(',')]
+    except ValueError as error:
+      raise UserError(f'--search_batches={options.search_batches} is not a list of numbers such as 64,128.') from error
+  policies = searching.remat_policies()
+  if options.search_remat:
+    unknown = set(options.search_remat.split(',')) - set(policies)
+    if unknown:
+      raise UserError(f'--search_remat has {", ".join(sorted(unknown))}; policies are {", ".join(policies)}.')
+    policies = [policy for policy in policies if policy in options.search_remat.split(',')]
+  meshes = [parse_mesh(text) for text in options.search_mesh or ()]
+  return searching.Space(
+    batches=tuple(batches),
+    policies=tuple(policies),
+    meshes=tuple(meshes or searching.meshes(settings, topology)),
+  )
+
+
+def advised(error: TooBig, settings: Settings, topology: slices.Topology) -> str:
+  """The error as a sentence with what would fit; each remedy named has been compiled."""
+  print(f'{error} Looking for what fits.', flush=True)
+  found = []
+  for kind, remedies in _remedies(settings, topology).items():
+    for label, changed in remedies:
+      try:
+        with flags.quiet():
+          fits = study.compile_and_study(changed, topology)
+      except UserError as other:
+        print(f'  {label}: {other}', flush=True)
+        continue
+      print(f'  {label}: {fits.memory.peak / study.GIB:,.2f} GiB', flush=True)
+      found.append(label)
+      break
+    del kind
+  sentence = str(error).rstrip('.')
+  if not found:
+    return f'{sentence}, and neither remat, batch nor mesh alone would do: take more chips.'
+  return f'{sentence}; it would fit with {", or ".join(found)}.'
+
+
+def _remedies(settings: Settings, topology: slices.Topology) -> dict[str, Iterable[tuple[str, Settings]]]:
+  """By kind, what to change, the smallest change first."""
+  policies = searching.remat_policies()
+  more = policies[policies.index(settings.model.remat) + 1 :]
+
+  def smaller_batches() -> Iterator[tuple[str, Settings]]:
+    batch = settings.batch_size
+    while batch % 2 == 0:
+      batch //= 2
+      yield f'BATCH_SIZE={batch}', dataclasses.replace(settings, batch_size=batch)
+
+  other = [mesh for mesh in searching.meshes(settings, topology) if mesh != settings.mesh]
+  return {
+    'remat': [(f'remat={policy!r}', settings.with_remat(policy)) for policy in more],
+    'batch': smaller_batches(),
+    'mesh': [(f'--mesh={searching.mesh_text(mesh)}', dataclasses.replace(settings, mesh=mesh)) for mesh in other],
+  }
+
+
+def _model_name(gin_files: list[str]) -> str:
+  """The last gin file of a folder named models, without its ending; the run file's own model otherwise."""
+  names = [os.path.basename(path) for path in gin_files if os.path.basename(os.path.dirname(path)) == 'models']
+  return os.path.splitext(names[-1])[0] if names else 'model'
+
+
+def _write_json(path: str, name: str, studies: Iterable[Study], points: Iterable[searching.Point] = ()) -> None:
+  """All figures; of a search, what did not work too. UserError if the file cannot be written."""
+  failed = [{'label': point.label, 'why': point.why} for point in points if point.study is None]
+  content = {'model': name, 'studies': [dataclasses.asdict(one) for one in studies], 'failed': failed}
+  try:
+    with open(path, 'w') as file:
+      json.dump(content, file, indent=2)
+      file.write('\n')
+  except OSError as error:
+    raise UserError(f'--json={path} cannot be written: {error.strerror}.') from error
