@@ -30,7 +30,9 @@ def precompile(options: argparse.Namespace) -> None:
   settings = configured(None if options.mesh is None else parse_mesh(options.mesh))
   name = _model_name(options.gin_file)
   slices.require_libtpu()
+  _require_folder('--json', options.json)
   if options.search:
+    _require_folder('--write', options.write)
     if len(topologies) > 1:
       raise UserError(f'--search is for one topology; given are {", ".join(t.name for t in topologies)}.')
     found = searching.search(settings, topologies[0], space(options, settings, topologies[0]))
@@ -128,6 +130,8 @@ def space(options: argparse.Namespace, settings: Settings, topology: slices.Topo
       raise UserError(f'--search_remat has {", ".join(sorted(unknown))}; policies are {", ".join(policies)}.')
     policies = [policy for policy in policies if policy in options.search_remat.split(',')]
   meshes = [parse_mesh(text) for text in options.search_mesh or ()]
+  for mesh in meshes:
+    mesh.build(topology.devices())  # complains if it does not fit
   return searching.Space(
     batches=tuple(batches),
     policies=tuple(policies),
@@ -139,7 +143,7 @@ def advised(error: TooBig, settings: Settings, topology: slices.Topology) -> str
   """The error as a sentence with what would fit; each remedy named has been compiled."""
   print(f'{error} Looking for what fits.', flush=True)
   found = []
-  for kind, remedies in _remedies(settings, topology).items():
+  for remedies in _remedies(settings, topology):
     for label, changed in remedies:
       try:
         with flags.quiet():
@@ -150,15 +154,14 @@ def advised(error: TooBig, settings: Settings, topology: slices.Topology) -> str
       print(f'  {label}: {fits.memory.peak / study.GIB:,.2f} GiB', flush=True)
       found.append(label)
       break
-    del kind
   sentence = str(error).rstrip('.')
   if not found:
     return f'{sentence}, and neither remat, batch nor mesh alone would do: take more chips.'
   return f'{sentence}; it would fit with {", or ".join(found)}.'
 
 
-def _remedies(settings: Settings, topology: slices.Topology) -> dict[str, Iterable[tuple[str, Settings]]]:
-  """By kind, what to change, the smallest change first."""
+def _remedies(settings: Settings, topology: slices.Topology) -> Iterator[Iterable[tuple[str, Settings]]]:
+  """What to change of remat, batch and mesh, the smallest change first."""
   policies = searching.remat_policies()
   more = policies[policies.index(settings.model.remat) + 1 :]
 
@@ -168,12 +171,19 @@ def _remedies(settings: Settings, topology: slices.Topology) -> dict[str, Iterab
       batch //= 2
       yield f'BATCH_SIZE={batch}', dataclasses.replace(settings, batch_size=batch)
 
-  other = [mesh for mesh in searching.meshes(settings, topology) if mesh != settings.mesh]
-  return {
-    'remat': [(f'remat={policy!r}', settings.with_remat(policy)) for policy in more],
-    'batch': smaller_batches(),
-    'mesh': [(f'--mesh={searching.mesh_text(mesh)}', dataclasses.replace(settings, mesh=mesh)) for mesh in other],
-  }
+  now = dict(settings.mesh.build(topology.devices()).shape)
+  other = [mesh for mesh in searching.meshes(settings, topology) if dataclasses.asdict(mesh) != now]
+  yield [(f'remat={policy!r}', settings.with_remat(policy)) for policy in more]
+  yield smaller_batches()
+  yield [(f'--mesh={searching.mesh_text(mesh)}', dataclasses.replace(settings, mesh=mesh)) for mesh in other]
+
+
+def _require_folder(flag: str, path: str) -> None:
+  folder = os.path.dirname(path) or '.'
+  if not os.access(folder, os.W_OK) or os.path.isdir(path):
+    raise UserError(
+      f'{flag}={path} cannot be written: {folder} is no folder that can be written to, or it is a folder.'
+    )
 
 
 def _model_name(gin_files: list[str]) -> str:

@@ -93,7 +93,8 @@ class Settings:
 
   def with_remat(self, policy: str) -> 'Settings':
     """The same with another remat policy."""
-    return dataclasses.replace(self, model=dataclasses.replace(self.model, remat=policy))
+    changed: Any = {'remat': policy}
+    return dataclasses.replace(self, model=dataclasses.replace(self.model, **changed))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -175,9 +176,9 @@ def compile_and_study(settings: Settings, topology: Topology) -> Study:
   with tempfile.TemporaryDirectory(prefix='unmask-precompile-') as folder:
     # `compiled.as_text()` cannot read back what libtpu makes of a gather on a sparse core; the compiler's own file can
     # always be read.
-    dump = {'xla_dump_to': folder, 'xla_dump_hlo_as_text': True}
+    options: dict[str, Any] = {**program.tpu_compiler_options, 'xla_dump_to': folder, 'xla_dump_hlo_as_text': True}
     try:
-      compiled = lowered.compile(compiler_options={**program.tpu_compiler_options, **dump})
+      compiled = lowered.compile(compiler_options=options)
     except jax.errors.JaxRuntimeError as error:
       raise _explained(error, program, topology) from error
     done = time.monotonic()
@@ -185,6 +186,7 @@ def compile_and_study(settings: Settings, topology: Topology) -> Study:
   memory = compiled.memory_analysis()
   bound = bounds.of_cost(cost, program, 0)
   assert bound is not None  # every chip of a topology is in the table
+  assert memory is not None
   causal = program.objective.attention.kind == 'causal'
   kernels: dict[str, dict[str, float]] = {}
   for one in cost.kernels:

@@ -1,5 +1,6 @@
 """Studies of compiled steps as tables: one for the terminal, one in Markdown."""
 
+import sys
 from collections.abc import Callable, Sequence
 
 import rich.console
@@ -21,12 +22,17 @@ def show(name: str, studies: Sequence[Study]) -> None:
     table.add_column(one.topology, justify='right', no_wrap=True)
   for label, figure in _figures(studies):
     table.add_row(label, *(figure(one) for one in studies))
-  console = rich.console.Console(highlight=False, soft_wrap=True)
-  console.print(table)
-  console.print(bounds.FORMULA, markup=False)
+  print_table(table)
+  print(bounds.FORMULA)
   for one in studies:
     for complaint in complaints(one):
-      console.print(complaint, markup=False)
+      print(complaint)
+
+
+def print_table(table: rich.table.Table) -> None:
+  """Prints a table, as wide as it is where there is no terminal."""
+  width = None if sys.stdout.isatty() else 200
+  rich.console.Console(highlight=False, width=width).print(table)
 
 
 def complaints(one: Study) -> list[str]:
