@@ -2,11 +2,12 @@
 
 import concurrent.futures
 import dataclasses
+import itertools
 import multiprocessing
 import os
 import time
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
@@ -28,10 +29,12 @@ FLAGS: dict[str, Mapping[str, Any]] = {
   'no collective matmul': {'xla_jf_spmd_threshold_for_windowed_einsum_mib': 1_000_000},
 }
 
+_FEW = 24  # combinations that are all tried
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Space:
-  """What to try: every combination.
+  """What to try.
 
   Attributes:
     batches: rows of a global batch.
@@ -97,42 +100,68 @@ def mesh_text(mesh: MeshConfig) -> str:
   return ','.join(f'{axis}={size}' for axis, size in sizes.items() if size != 1 or axis == 'data')
 
 
-def combinations(settings: Settings, space: Space) -> Iterator[tuple[str, Settings]]:
+def combinations(settings: Settings, space: Space) -> list[tuple[str, Settings]]:
   """Every combination with its label; those that need least memory first."""
-  for mesh in space.meshes:
-    for policy in reversed(space.policies):
-      for batch in sorted(space.batches):
-        for name, options in space.flags.items():
-          changed = dataclasses.replace(
-            settings.with_remat(policy),
-            mesh=mesh,
-            batch_size=batch,
-            tpu_compiler_options={**settings.tpu_compiler_options, **options},
-          )
-          yield f'batch {batch}, remat {policy}, {mesh_text(mesh)}, {name}', changed
+  found = []
+  for mesh, policy, batch, name in itertools.product(
+    space.meshes, reversed(space.policies), sorted(space.batches), space.flags
+  ):
+    changed = dataclasses.replace(
+      settings.with_remat(policy),
+      mesh=mesh,
+      batch_size=batch,
+      tpu_compiler_options={**settings.tpu_compiler_options, **space.flags[name]},
+    )
+    found.append((f'batch {batch}, remat {policy}, {mesh_text(mesh)}, {name}', changed))
+  return found
 
 
 def search(settings: Settings, topology: Topology, space: Space) -> list[Point]:
-  """Compiles every combination, one at a time in a process of its own, and says how each turns out.
+  """Compiles combinations, one at a time in a process of its own, and says how each turns out.
+
+  All of them if they are few. Of more, meshes and flags are tried first, with the smallest batch and the policy that
+  keeps least; then batches and policies, with the best two of those.
 
   What keeps more, or holds a larger batch, than what did not fit on the same mesh with the same flags is left out. A
   point that fails, even one that ends the compiler's process, is a line and no more.
   """
-  points = list(combinations(settings, space))
-  print(f'{len(points)} combinations for {topology.name}, the bound of each:', flush=True)
+  points = combinations(settings, space)
   done: list[Point] = []
   with _Compiler() as compiler:
-    for number, (label, changed) in enumerate(points, 1):
-      began = time.monotonic()
-      bigger = _known_too_big(changed, done)
-      point = (
-        Point(label=label, settings=changed, study=None, why=f'left out, since {bigger} does not fit')
-        if bigger
-        else compiler.point(label, changed, topology)
-      )
-      done.append(point)
-      took = '' if bigger else f' [{time.monotonic() - began:.0f} s]'
-      print(f'  {number}/{len(points)} {label}: {_said(point)}{took}', flush=True)
+    if len(points) <= _FEW:
+      print(f'{len(points)} combinations for {topology.name}, the bound of each:', flush=True)
+      return _try(points, done, compiler, topology)
+    least = dataclasses.replace(space, batches=(min(space.batches),), policies=space.policies[-1:])
+    first = combinations(settings, least)
+    print(f'{len(first)} meshes and flags for {topology.name}, the bound of each:', flush=True)
+    _try(first, done, compiler, topology)
+    fastest = sorted((one for one in done if one.study), key=lambda one: -one.made.tokens_per_second)[:2]
+    chosen = [(one.settings.mesh, one.settings.tpu_compiler_options) for one in fastest]
+    tried = [one.label for one in done]
+    second = [
+      (label, changed)
+      for label, changed in points
+      if (changed.mesh, changed.tpu_compiler_options) in chosen and label not in tried
+    ]
+    print(f'{len(second)} batches and remat policies with the best {len(chosen)} of those:', flush=True)
+    return _try(second, done, compiler, topology)
+
+
+def _try(
+  points: Sequence[tuple[str, Settings]], done: list[Point], compiler: '_Compiler', topology: Topology
+) -> list[Point]:
+  """Adds points to those done, and returns these."""
+  for number, (label, changed) in enumerate(points, 1):
+    began = time.monotonic()
+    bigger = _known_too_big(changed, done)
+    point = (
+      Point(label=label, settings=changed, study=None, why=f'left out, since {bigger} does not fit')
+      if bigger
+      else compiler.point(label, changed, topology)
+    )
+    done.append(point)
+    took = '' if bigger else f' [{time.monotonic() - began:.0f} s]'
+    print(f'  {number}/{len(points)} {label}: {_said(point)}{took}', flush=True)
   return done
 
 

@@ -20,7 +20,6 @@ from .. import UserError
 from ..models.config import DecoderConfig
 from ..objectives.base import Objective
 from . import bounds, hlo
-from . import mesh as mesh_lib
 from .mesh import MeshConfig
 from .optimizers import Optimizer
 from .program import Program
@@ -73,23 +72,19 @@ class Settings:
 
   def program(self, topology: Topology) -> Program:
     """The update on a slice; UserError if something does not divide over it."""
-    mesh = self.mesh.build(topology.devices())
-    length = self.objective.model_length(self.text_length)
-    mesh_lib.check(mesh, self.model, length, self.batch_size, self.microbatches)
-    self.objective.check(self.text_length)
-    # What train resolves where it runs, on a TPU.
-    model = dataclasses.replace(self.model, attention='splash') if self.model.attention == 'auto' else self.model
-    return Program(
-      model=model,
+    program = Program(
+      model=self.model,
       objective=self.objective,
       text_length=self.text_length,
       batch_size=self.batch_size,
       optimizer=self.optimizer.build(self.train_steps),
-      mesh=mesh,
+      mesh=self.mesh.build(topology.devices()),
       microbatches=self.microbatches,
       z_loss=self.z_loss,
       tpu_compiler_options=self.tpu_compiler_options,
     )
+    program.check()
+    return program
 
   def with_remat(self, policy: str) -> 'Settings':
     """The same with another remat policy."""
@@ -197,7 +192,7 @@ def compile_and_study(settings: Settings, topology: Topology) -> Study:
     topology=topology.name,
     chips=topology.chips,
     mesh=dict(program.mesh.shape),
-    parameters=sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(program.state_shapes().params)),
+    parameters=program.parameters(),
     rows=program.batch_size,
     length=program.length,
     tokens=program.batch_size * program.text_length,

@@ -49,18 +49,20 @@ def platform() -> str:
   return jax.default_backend() if device is None else device.platform
 
 
-def kernel(config: DecoderConfig, ordered: bool | tuple[bool, ...], general: bool) -> str:
+def kernel(config: DecoderConfig, ordered: bool | tuple[bool, ...], general: bool, length: int) -> str:
   """Which implementation serves a rule: 'xla', 'cudnn', 'splash' or 'splash_interpret'.
 
   Args:
     config: says which is wanted.
     ordered: the rule's order, one for all layers or one a layer.
     general: whether the rule has groups or levels of its own.
+    length: positions of a row.
   """
   wanted = config.attention
   if wanted == 'auto':
-    best = {'tpu': 'splash', 'gpu': 'cudnn' if config.dtype == 'bfloat16' else 'xla'}
-    wanted = best.get(platform(), 'xla')
+    # What cuDNN's kernel takes, with a mask and backwards: jax.nn.dot_product_attention says so where it refuses.
+    fits = config.dtype == 'bfloat16' and config.head_dim % 8 == 0 and config.head_dim <= 128 and length % 2 == 0
+    wanted = {'tpu': 'splash', 'gpu': 'cudnn' if fits else 'xla'}.get(platform(), 'xla')
   common = isinstance(ordered, bool) and not general
   return wanted if common or not wanted.startswith('splash') else 'xla'
 

@@ -58,7 +58,8 @@ class Decoder(nn.Module):
     see = functools.partial(
       attention.visible, segment_ids_BxL, levels_BxL=levels_BxL, groups_BxL=groups_BxL, table=table
     )
-    kernel = attention.kernel(c, ordered, general=not (table is None and levels_BxL is None and groups_BxL is None))
+    general = not (table is None and levels_BxL is None and groups_BxL is None)
+    kernel = attention.kernel(c, ordered, general, tokens_BxL.shape[1])
     if isinstance(ordered, bool):
       masks, by_layer = () if kernel.startswith('splash') else (see(ordered),), (ordered,) * c.num_layers
     elif len(ordered) == c.num_layers:

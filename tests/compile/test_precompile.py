@@ -1,5 +1,6 @@
 """`unmask precompile` with TPU's real compiler, on slices of four chips."""
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -147,13 +148,15 @@ def test_compiled_products_are_those_of_the_model(split_four_ways):
 def test_a_scan_costs_what_its_layers_cost_unrolled():
   """Cycles of a loop are those of its body times its trips: the same layers without a loop come to the same.
 
-  The loss alone: backward, a scan also moves what it keeps, which costs cycles of its own.
+  The loss alone, and of a large batch: a scan also converts and cuts its stacked weights, and backward it moves what it
+  keeps; those cycles are its own.
   """
   topology = slices.parse('v5e:1x1')
   large = {'embed_dim': 1024, 'num_heads': 8, 'num_kv_heads': 8, 'mlp_dim': 4096, 'vocab_size': 512, 'num_layers': 4}
 
   def measured(unroll: int) -> hlo.Cost:
-    program = _settings(mesh.MeshConfig(), scan_unroll=unroll, remat='none', **large).program(topology)
+    settings = _settings(mesh.MeshConfig(), scan_unroll=unroll, remat='none', **large)
+    program = dataclasses.replace(settings, batch_size=512).program(topology)
     loss = step.make_eval_step(program.decoder, program.scoring)
     with flags.quiet(), program.context():
       compiled = jax.jit(loss).lower(program.state_shapes().params, program.batch_shapes()).compile()
