@@ -5,6 +5,8 @@ token i may see token j iff both are in the same non-zero segment and
 `i == j or (table[group_i][group_j] and (not ordered or level_j <= level_i))`.
 """
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 
@@ -74,7 +76,7 @@ def attend(
   visible_BxLxL: jax.Array,
   *,
   causal: bool = False,
-  implementation: str = 'xla',
+  implementation: Literal['xla', 'cudnn'] = 'xla',
 ) -> jax.Array:
   """Scaled dot-product attention with grouped queries; softmax in float32. Returns [B, L, H, E] in q's dtype.
 

@@ -117,7 +117,8 @@ class Attention(nn.Module):
     k = checkpoint_name(rotate(project('key', c.num_kv_heads, 'kv_heads'), *rotary), 'key')
     v = checkpoint_name(project('value', c.num_kv_heads, 'kv_heads'), 'value')
     if visible_BxLxL is not None:
-      mixed = attention.attend(q, k, v, visible_BxLxL, causal=self.causal, implementation=self.kernel)
+      implementation = 'cudnn' if self.kernel == 'cudnn' else 'xla'
+      mixed = attention.attend(q, k, v, visible_BxLxL, causal=self.causal, implementation=implementation)
       mixed = checkpoint_name(mixed, 'context')
     else:
       interpret = self.kernel == 'splash_interpret'
