@@ -58,7 +58,7 @@ class Chip:
     return (all(closes),) * len(sizes) if self.cubes else closes
 
 
-# Usable memory of TPUs is what libtpu 0.0.52's compiler names as available when a program does not fit.
+# Usable memory of TPUs is what libtpu's compiler names as available when a program does not fit.
 CHIPS: dict[str, Chip] = {
   'TPU v4': Chip(
     name='v4',

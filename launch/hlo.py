@@ -4,7 +4,8 @@
 for each fused computation, products of matrices, collectives, and Pallas kernels, each times the trip counts of the
 loops around it. All figures are those of one device, as the text is.
 
-Sources: openxla.org/xla/operation_semantics (opcodes, windows, replica groups) and the text that libtpu 0.0.52 writes.
+Sources: openxla.org/xla/operation_semantics (opcodes, windows, replica groups) and the text of libtpu 0.0.42 to
+0.0.52.
 """
 
 import collections

@@ -11,8 +11,8 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator
 
-RATES = ('tokens_per_second', 'flops_per_second', 'mfu', 'data_wait')
-"""What a `Meter` measures; all else in 'metrics.jsonl' is the same in every run of a configuration."""
+RATES = ('tokens_per_second', 'flops_per_second', 'mfu', 'mfu_bound', 'data_wait')
+"""What depends on the machine and its day; all else in 'metrics.jsonl' is the same in every run of a configuration."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Meter:
     self._last, self._waited = self._clock(), 0.0
 
   def rates(self) -> dict[str, float]:
-    """By the names in `RATES`; nothing before the first update, 'mfu' only where the peak is known."""
+    """By names of `RATES`; nothing before the first update, 'mfu' only where the peak is known."""
     total = lambda name: sum(getattr(update, name) for update in self._updates)
     seconds = total('seconds')
     if not seconds:

@@ -1,6 +1,7 @@
 """The report's text: a Markdown table and a self-contained HTML page."""
 
 import html
+import math
 
 from .results import Run, best, figure, titles
 
@@ -34,6 +35,7 @@ def _costs(runs: list[Run]) -> dict[str, float]:
     'rate': total('tokens_per_second'),
     'flops': flops,
     'seconds': total('train_seconds'),
+    'mfu': sum(run.done.get('mfu', float('nan')) for run in runs) / count,
   }
 
 
@@ -106,6 +108,7 @@ def _cost_table(groups: dict[str, list[Run]]) -> str:
     'padding',
     'model TFLOPs',
     'tokens/s',
+    'MFU',
     'training',
   ]
   rows = ['<tr>' + ''.join(f'<th>{h}</th>' for h in head) + '</tr>']
@@ -120,6 +123,7 @@ def _cost_table(groups: dict[str, list[Run]]) -> str:
       f'{real["padding"]:.3f}',
       f'{cost["flops"] / 1e12:,.1f}',
       f'{cost["rate"]:,.0f}',
+      '–' if math.isnan(cost['mfu']) else f'{cost["mfu"]:.0%}',
       f'{cost["seconds"]:,.0f} s',
     ]
     rows.append('<tr>' + ''.join(f'<td>{cell}</td>' for cell in cells) + '</tr>')
@@ -190,7 +194,8 @@ the task needs.</p>
 <img src="{tests}" alt="Losses of each test with intervals; dashed: unigram; diamonds: what the objective trains">
 <h2>What it cost</h2>{_cost_table(groups)}
 <p class="dim">Text tokens are those of the corpus's rows, without the ids that an objective adds; model FLOPs are 6 a
-parameter and position plus attention, causal attention counted half, the output head only where it is computed.</p>
+parameter and position plus attention, causal attention counted half, the output head only where something is scored,
+and nothing for padding; MFU is their rate over the devices' peak, of which a CPU's is measured.</p>
 <h2>How each learned</h2> <p class="dim">Training losses of different objectives are different quantities, so each has
 axes of its own: do not compare them.</p> <img src="{curves}" alt="Training and held-out loss of each objective, on
 axes of their own"> <h2>Configurations</h2>{configs}

@@ -132,7 +132,7 @@ def write_done(model_dir: str, position: dict, parameters: int) -> None:
     return
   rows = metrics.read(model_dir)
   medians = {'tokens_per_second': 0.0}
-  for name in (*meters.RATES, 'mfu_bound', 'padding'):
+  for name in (*meters.RATES, 'padding'):
     if found := [row[name] for row in rows if row.get(name) is not None]:
       medians[name] = statistics.median(found)
   facts = {

@@ -5,6 +5,8 @@ token i may see token j iff both are in the same non-zero segment and
 `i == j or (table[group_i][group_j] and (not ordered or level_j <= level_i))`.
 """
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 
@@ -49,18 +51,20 @@ def platform() -> str:
   return jax.default_backend() if device is None else device.platform
 
 
-def kernel(config: DecoderConfig, ordered: bool | tuple[bool, ...], general: bool) -> str:
+def kernel(config: DecoderConfig, ordered: bool | tuple[bool, ...], general: bool, length: int) -> str:
   """Which implementation serves a rule: 'xla', 'cudnn', 'splash' or 'splash_interpret'.
 
   Args:
     config: says which is wanted.
     ordered: the rule's order, one for all layers or one a layer.
     general: whether the rule has groups or levels of its own.
+    length: positions of a row.
   """
   wanted = config.attention
   if wanted == 'auto':
-    best = {'tpu': 'splash', 'gpu': 'cudnn' if config.dtype == 'bfloat16' else 'xla'}
-    wanted = best.get(platform(), 'xla')
+    # What cuDNN's kernel takes, with a mask and backwards: jax.nn.dot_product_attention says so where it refuses.
+    fits = config.dtype == 'bfloat16' and config.head_dim % 8 == 0 and config.head_dim <= 128 and length % 2 == 0
+    wanted = {'tpu': 'splash', 'gpu': 'cudnn' if fits else 'xla'}.get(platform(), 'xla')
   common = isinstance(ordered, bool) and not general
   return wanted if common or not wanted.startswith('splash') else 'xla'
 
@@ -72,7 +76,7 @@ def attend(
   visible_BxLxL: jax.Array,
   *,
   causal: bool = False,
-  implementation: str = 'xla',
+  implementation: Literal['xla', 'cudnn'] = 'xla',
 ) -> jax.Array:
   """Scaled dot-product attention with grouped queries; softmax in float32. Returns [B, L, H, E] in q's dtype.
 

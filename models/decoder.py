@@ -58,7 +58,8 @@ class Decoder(nn.Module):
     see = functools.partial(
       attention.visible, segment_ids_BxL, levels_BxL=levels_BxL, groups_BxL=groups_BxL, table=table
     )
-    kernel = attention.kernel(c, ordered, general=not (table is None and levels_BxL is None and groups_BxL is None))
+    general = not (table is None and levels_BxL is None and groups_BxL is None)
+    kernel = attention.kernel(c, ordered, general, tokens_BxL.shape[1])
     if isinstance(ordered, bool):
       masks, by_layer = () if kernel.startswith('splash') else (see(ordered),), (ordered,) * c.num_layers
     elif len(ordered) == c.num_layers:
@@ -81,5 +82,5 @@ class Decoder(nn.Module):
       metadata_params={nn.PARTITION_NAME: 'layers'},
     )(c, kernel, ordered is True, name='blocks')(x, jnp.asarray(by_layer), rotary, segment_ids_BxL, masks)
     if not c.tied_embeddings:
-      layers.param(self, 'output', (c.embed_dim, c.vocab_size), ('embed', 'vocab'), c.embed_dim, c.param_dtype)
+      layers.param(self, 'output', (c.vocab_size, c.embed_dim), ('vocab', 'embed'), c.embed_dim, c.param_dtype)
     return layers.RMSNorm(c, name='final_norm')(x)

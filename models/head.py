@@ -26,8 +26,8 @@ class Scores(NamedTuple):
 
 
 def output_kernel(params: dict, config: DecoderConfig) -> jax.Array:
-  """The [D, V] matrix of the head, from a decoder's unboxed parameters."""
-  return params['embedding'].T if config.tied_embeddings else params['output']
+  """The [V, D] matrix of the head, from a decoder's unboxed parameters."""
+  return params['embedding' if config.tied_embeddings else 'output']
 
 
 def logits(hidden: jax.Array, params: dict, config: DecoderConfig) -> jax.Array:
@@ -60,23 +60,23 @@ def score(hidden_BxNxD: jax.Array, targets_BxN: jax.Array, params: dict, config:
   # The kernel's gradient is summed before the blocks' backward passes begin: its float32 sum would outlive them.
   hidden, kernel = layers.materialised_gradient((hidden_BxNxD, kernel))
   mesh = jax.sharding.get_abstract_mesh()
-  ways = 0 if mesh.empty else math.prod(mesh.shape[axis] for axis in logical_axes.BATCH)
-  if not ways or hidden.shape[0] % ways:
+  ways = 1 if mesh.empty else math.prod(mesh.shape[axis] for axis in logical_axes.BATCH)
+  if mesh.empty or mesh.size == 1 or hidden.shape[0] % ways:
     return _score_rows(hidden, targets_BxN, kernel, config.loss_chunk, None)
 
   def score_shard(hidden: jax.Array, targets: jax.Array, kernel: jax.Array) -> Scores:
-    kernel = jax.lax.all_gather(kernel, 'fsdp', axis=0, tiled=True)  # and its gradient: a reduce-scatter
+    kernel = jax.lax.all_gather(kernel, 'fsdp', axis=1, tiled=True)  # and its gradient: a reduce-scatter
     return _score_rows(hidden, targets, kernel, config.loss_chunk, 'tensor')
 
   divides = hidden.shape[1] % mesh.shape['sequence'] == 0
   rows = PartitionSpec(logical_axes.BATCH, 'sequence' if divides else None)
   return jax.shard_map(
-    score_shard, in_specs=(rows, rows, PartitionSpec('fsdp', 'tensor')), out_specs=rows, check_vma=False
+    score_shard, in_specs=(rows, rows, PartitionSpec('tensor', 'fsdp')), out_specs=rows, check_vma=False
   )(hidden, targets_BxN, kernel)
 
 
 def _score_rows(
-  hidden_BxNxD: jax.Array, targets_BxN: jax.Array, kernel_DxV: jax.Array, chunk: int, vocab_axis: str | None
+  hidden_BxNxD: jax.Array, targets_BxN: jax.Array, kernel_VxD: jax.Array, chunk: int, vocab_axis: str | None
 ) -> Scores:
   """Scores, `chunk` positions at a time, where V is this device's part of the vocabulary along `vocab_axis`."""
   batch, count, width = hidden_BxNxD.shape
@@ -85,7 +85,7 @@ def _score_rows(
   padding = chunks * size - count
   hidden = jnp.pad(hidden_BxNxD, ((0, 0), (0, padding), (0, 0)))
   targets = jnp.pad(targets_BxN, ((0, 0), (0, padding)))
-  dtype, kernel = kernel_DxV.dtype, kernel_DxV.astype(jnp.float32)  # so that chunks' gradients add up in float32
+  dtype, kernel = kernel_VxD.dtype, kernel_VxD.astype(jnp.float32)  # so that chunks' gradients add up in float32
 
   def one(chunk: tuple[jax.Array, jax.Array]) -> Scores:
     hidden_BxCxD, targets_BxC = chunk
@@ -118,5 +118,5 @@ def _scores_of(logits_BxCxV: jax.Array, targets_BxC: jax.Array, vocab_axis: str 
   return Scores(partition - hit, partition, best.astype(jnp.int32))
 
 
-def _logits(hidden: jax.Array, kernel_DxV: jax.Array) -> jax.Array:
-  return jnp.einsum('...d,dv->...v', hidden, kernel_DxV, preferred_element_type=jnp.float32)
+def _logits(hidden: jax.Array, kernel_VxD: jax.Array) -> jax.Array:
+  return jnp.einsum('...d,vd->...v', hidden, kernel_VxD, preferred_element_type=jnp.float32)

@@ -117,7 +117,8 @@ class Attention(nn.Module):
     k = checkpoint_name(rotate(project('key', c.num_kv_heads, 'kv_heads'), *rotary), 'key')
     v = checkpoint_name(project('value', c.num_kv_heads, 'kv_heads'), 'value')
     if visible_BxLxL is not None:
-      mixed = attention.attend(q, k, v, visible_BxLxL, causal=self.causal, implementation=self.kernel)
+      implementation = 'cudnn' if self.kernel == 'cudnn' else 'xla'
+      mixed = attention.attend(q, k, v, visible_BxLxL, causal=self.causal, implementation=implementation)
       mixed = checkpoint_name(mixed, 'context')
     else:
       interpret = self.kernel == 'splash_interpret'
@@ -140,9 +141,13 @@ class GatedMLP(nn.Module):
     gate_up = param(self, 'gate_up', (c.embed_dim, 2, c.mlp_dim), ('embed', 'gate', 'mlp'), c.embed_dim, c.param_dtype)
     down = param(self, 'down', (c.mlp_dim, c.embed_dim), ('mlp', 'embed'), c.mlp_dim, c.param_dtype)
     x, kernels = x_BxLxD.astype(c.dtype), gate_up.astype(c.dtype)
-    # Two products, not one: the second then ends in silu(gate) * up, which a third would compute for each of its tiles.
-    gate, up = (checkpoint_name(jnp.einsum('bld,df->blf', x, kernels[:, i]), 'gate_up') for i in (0, 1))
-    gate, up = materialised_gradient((gate, up))
+    if attention.platform() == 'tpu':
+      # Two products: the second ends in silu(gate) * up, which else the next one would compute for each of its tiles.
+      gate, up = (jnp.einsum('bld,df->blf', x, kernels[:, i]) for i in (0, 1))
+    else:
+      both = jnp.einsum('bld,dgf->blgf', x, kernels)
+      gate, up = both[:, :, 0], both[:, :, 1]
+    gate, up = materialised_gradient((checkpoint_name(gate, 'gate_up'), checkpoint_name(up, 'gate_up')))
     return jnp.einsum('blf,fd->bld', nn.silu(gate) * up, down.astype(c.dtype))
 
 

@@ -41,8 +41,8 @@ if importlib.util.find_spec('unmask') is None:  # not installed: the checkout is
   sys.modules['unmask'] = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(sys.modules['unmask'])
 
+from unmask.launch import devices, optimizers, state, step
 from unmask.launch import mesh as mesh_lib
-from unmask.launch import optimizers, state, step
 from unmask.models import logical_axes
 from unmask.models.config import DecoderConfig
 from unmask.models.decoder import Decoder
@@ -54,11 +54,6 @@ SMALL = DecoderConfig(
   tied_embeddings=False,
 )  # fmt: skip
 KINDS = {'causal': (CAUSAL, 1.0), 'bidirectional': (BIDIRECTIONAL, 0.15)}
-# Dense bfloat16 TFLOP/s: NVIDIA's data sheets (H100 and H200 SXM, A100), cloud.google.com/tpu/docs.
-PEAKS_TFLOPS = {
-  'H100 80GB HBM3': 989.4, 'H200': 989.4, 'A100': 312.0, 'TPU v4': 275.0, 'TPU v5 lite': 197.0, 'TPU v5p': 459.0,
-  'TPU v5': 459.0, 'TPU v6 lite': 918.0,
-}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,15 +184,9 @@ def spread(values: list[float]) -> str:
   return f'{statistics.median(values):.3f} ({min(values):.3f}-{max(values):.3f})'
 
 
-def published_peak(kind: str) -> float | None:
-  """TFLOP/s in bfloat16 of a device kind, the longest name that it holds."""
-  found = [name for name in PEAKS_TFLOPS if name in kind]
-  return PEAKS_TFLOPS[max(found, key=len)] if found else None
-
-
 def report(variants: list[Variant], trainers: list[Trainer], turns: list[dict], options: argparse.Namespace) -> None:
   """Prints one row a variant."""
-  device = jax.devices()[0]
+  device, chip = jax.devices()[0], devices.chip(jax.devices()[0])
   products = 2 * options.matmul**3 * options.products
   dtypes = {variant.config.dtype for variant in variants}
   peaks = {dtype: [products / turn['matmul', dtype][0] for turn in turns] for dtype in dtypes}
@@ -211,8 +200,8 @@ def report(variants: list[Variant], trainers: list[Trainer], turns: list[dict], 
     secs = [turn[number][0] / options.steps for turn in turns]
     cpu = statistics.median(turn[number][1] / options.steps for turn in turns)
     flops, middle = variant.flops(options.batch, options.length), statistics.median(secs)
-    published = published_peak(device.device_kind) if variant.config.dtype == 'bfloat16' else None
-    mfu = f'{flops / middle / published / 1e12 / jax.device_count():.3f}' if published else ''
+    published = chip.peak_flops if chip and variant.config.dtype == 'bfloat16' else None
+    mfu = f'{flops / middle / published / jax.device_count():.3f}' if published else ''
     share = [flops / s / peak for s, peak in zip(secs, peaks[variant.config.dtype], strict=True)]
     ratio = [turn[number][0] / turn[0][0] for turn in turns]
     cells = (

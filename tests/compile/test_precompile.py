@@ -1,7 +1,6 @@
 """`unmask precompile` with TPU's real compiler, on slices of four chips."""
 
 import dataclasses
-import importlib.util
 import json
 import os
 import subprocess
@@ -14,10 +13,6 @@ from unmask.launch import config, flags, hlo, loop, mesh, optimizers, precompile
 from unmask.models.config import DecoderConfig
 from unmask.objectives.next_token import NextToken
 
-pytestmark = pytest.mark.skipif(
-  not os.environ.get('TPU_LIBRARY_PATH') and importlib.util.find_spec('libtpu') is None,
-  reason='libtpu is not installed (requirements-tpu-compile.txt)',
-)
 WIDTH, HEADS, HEAD, MLP, VOCABULARY, LAYERS, LENGTH, ROWS = 256, 2, 128, 512, 1024, 3, 256, 16
 LAYER = WIDTH * HEAD * 4 * HEADS + 3 * WIDTH * MLP  # parameters of a block, without norms
 MODEL = {

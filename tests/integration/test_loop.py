@@ -103,7 +103,7 @@ def test_a_run_says_how_it_fares(watched):
   folder, watch = watched
   rows = [row for row in metrics.read(str(folder)) if 'loss' in row]
   assert [row['step'] for row in rows] == list(range(1, 9))
-  assert not set(meters.RATES) & set(rows[0])  # the first update warms up
+  assert set(meters.RATES) & set(rows[0]) == {'mfu_bound'}  # the first update warms up
   peak = [row['flops_per_second'] / row['mfu'] for row in rows[1:]]
   assert peak == pytest.approx([peak[0]] * 7)
   for row, batch in zip(rows, watch.batches, strict=True):
@@ -112,6 +112,7 @@ def test_a_run_says_how_it_fares(watched):
   assert 0 < rows[0]['padding'] < 0.5  # room for sentinels that not every row needs
   assert all(0 <= row['data_wait'] <= 1 and row['mfu'] > 0 for row in rows[1:])
   done = json.loads((folder / 'done.json').read_text())
+  assert 'mfu_bound' in done  # a CPU's is a roofline
   for name in (*meters.RATES, 'padding'):
     assert done[name] == pytest.approx(np.median([row[name] for row in rows if name in row]))
 

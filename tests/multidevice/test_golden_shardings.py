@@ -20,7 +20,7 @@ MESHES = {
 # Dimension by dimension, the mesh axis that splits it. The table is the same on every mesh: an axis of one is no split.
 PARAMETERS = {
   "['embedding']": ('tensor', 'fsdp'),
-  "['output']": ('fsdp', 'tensor'),
+  "['output']": ('tensor', 'fsdp'),
   "['final_norm']['scale']": (None,),
   "['blocks']['attention_norm']['scale']": (None, None),
   "['blocks']['mlp_norm']['scale']": (None, None),

@@ -9,10 +9,10 @@ from unmask.models.config import DecoderConfig
 from unmask.objectives.masked_lm import MaskedLM
 from unmask.objectives.next_token import NextToken
 
-ROWS, LENGTH, VOCABULARY = 8, 512, 8192
+ROWS, LENGTH, VOCABULARY = 8, 256, 16384
 LOGITS = ROWS * LENGTH * VOCABULARY  # positions of one device times vocabulary
 MODEL = DecoderConfig(
-  vocab_size=VOCABULARY, embed_dim=32, num_layers=1, num_heads=2, num_kv_heads=2, head_dim=16, mlp_dim=64, loss_chunk=32
+  vocab_size=VOCABULARY, embed_dim=32, num_layers=1, num_heads=1, num_kv_heads=1, head_dim=32, mlp_dim=64, loss_chunk=16
 )
 
 

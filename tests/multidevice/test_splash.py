@@ -69,10 +69,3 @@ def test_a_decoder_takes_either(ordered):
 
   np.testing.assert_allclose(hidden('splash_interpret'), hidden('xla'), rtol=1e-3, atol=1e-4)
   np.testing.assert_array_equal(hidden('auto'), hidden('xla'))  # this is no TPU
-
-
-def test_general_rules_take_plain_products():
-  config = DecoderConfig(attention='splash')
-  assert attention.kernel(config, True, general=False) == 'splash'
-  assert attention.kernel(config, (True, False), general=False) == 'xla'
-  assert attention.kernel(config, False, general=True) == 'xla'
