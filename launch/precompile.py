@@ -8,7 +8,7 @@ from . import flags
 
 # Before JAX is imported: it computes on this machine's CPU, and libtpu compiles without a TPU and without asking the
 # cloud's metadata server which one it runs on. The last two keep libtpu from complaining of that.
-_ENVIRONMENT = {
+ENVIRONMENT = {
   'JAX_PLATFORMS': 'cpu',
   'TPU_SKIP_MDS_QUERY': '1',
   'ALLOW_MULTIPLE_LIBTPU_LOAD': 'true',
@@ -42,7 +42,7 @@ def _main(argv: Sequence[str]) -> None:
     raise flags.UserError('Give --gin_file=gin/runs/pretrain.gin and --gin_file=gin/objectives/NAME.gin.')
   if not options.topology:
     raise flags.UserError('Give --topology=KIND:AxB, such as --topology=v5e:4x4 or --topology=v5p:4x4x4.')
-  os.environ.update(_ENVIRONMENT)
+  os.environ.update(ENVIRONMENT)
   with flags.quiet():
     from . import config, precompiling, start
 

@@ -10,7 +10,7 @@ PLAIN = ['--gin_file=gin/runs/pretrain.gin', '--gin_file=gin/objectives/next_tok
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch, tmp_path):
-  for name, value in precompile._ENVIRONMENT.items():
+  for name, value in precompile.ENVIRONMENT.items():
     monkeypatch.setenv(name, value)
   monkeypatch.chdir(tmp_path)
 

@@ -34,7 +34,7 @@ NO_COLLECTIVE_MATMUL = searching.FLAGS['no collective matmul']
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch):
-  for name, value in precompile._ENVIRONMENT.items():
+  for name, value in precompile.ENVIRONMENT.items():
     monkeypatch.setenv(name, value)
 
 
@@ -90,7 +90,7 @@ def test_the_command_on_two_slices(tmp_path):
 
 @pytest.fixture(scope='module')
 def split_four_ways() -> hlo.Cost:
-  os.environ.update(precompile._ENVIRONMENT)
+  os.environ.update(precompile.ENVIRONMENT)
   settings = _settings(mesh.MeshConfig(data=1, fsdp=4))
   with flags.quiet():
     return hlo.cost(settings.program(slices.parse('v5e:2x2')).compile().as_text())
@@ -184,7 +184,7 @@ def test_every_kind_of_chip_is_one_device(name, chips, kind):
 
 def test_what_does_not_fit_says_by_how_much_and_what_would(tmp_path, monkeypatch, capsys):
   monkeypatch.chdir(tmp_path)
-  big = _arguments('--topology=v5e:2x2', '--gin.MeshConfig.fsdp=4', '--gin.BATCH_SIZE=8192', remat='none')
+  big = _arguments('--topology=v5e:2x2', '--gin.MeshConfig.fsdp=4', '--gin.BATCH_SIZE=8192', remat='save_context')
   assert precompile.main(big) == 2
   error = capsys.readouterr().err.strip()
   assert error.startswith('unmask: On v5e:2x2 a step needs ')
