@@ -103,6 +103,8 @@ def mesh_text(mesh: MeshConfig) -> str:
 def combinations(settings: Settings, space: Space) -> list[tuple[str, Settings]]:
   """Every combination with its label; those that need least memory first."""
   found = []
+  tried = {option for options in space.flags.values() for option in options}  # also where the gin files bind one
+  others = {option: value for option, value in settings.tpu_compiler_options.items() if option not in tried}
   for mesh, policy, batch, name in itertools.product(
     space.meshes, reversed(space.policies), sorted(space.batches), space.flags
   ):
@@ -110,7 +112,7 @@ def combinations(settings: Settings, space: Space) -> list[tuple[str, Settings]]
       settings.with_remat(policy),
       mesh=mesh,
       batch_size=batch,
-      tpu_compiler_options={**settings.tpu_compiler_options, **space.flags[name]},
+      tpu_compiler_options={**others, **space.flags[name]},
     )
     found.append((f'batch {batch}, remat {policy}, {mesh_text(mesh)}, {name}', changed))
   return found
