@@ -184,7 +184,7 @@ def test_every_kind_of_chip_is_one_device(name, chips, kind):
 
 def test_what_does_not_fit_says_by_how_much_and_what_would(tmp_path, monkeypatch, capsys):
   monkeypatch.chdir(tmp_path)
-  big = _arguments('--topology=v5e:2x2', '--gin.MeshConfig.fsdp=4', '--gin.BATCH_SIZE=8192', remat='save_context')
+  big = _arguments('--topology=v5e:2x2', '--gin.MeshConfig.fsdp=4', '--gin.BATCH_SIZE=8192', remat='none')
   assert precompile.main(big) == 2
   error = capsys.readouterr().err.strip()
   assert error.startswith('unmask: On v5e:2x2 a step needs ')
