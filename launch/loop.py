@@ -39,7 +39,7 @@ from . import state as state_lib
 from .checkpoints import CheckpointPolicy, Checkpoints
 from .held_out import Evaluation as Evaluation
 from .optimizers import Optimizer
-from .program import CompilerOptions, Program
+from .program import NO_COLLECTIVE_MATMUL, CompilerOptions, Program
 from .progress import Progress
 from .startup import Startup
 
@@ -62,7 +62,7 @@ def train(
   log_period: int = 10,
   stop_at: int | None = None,
   profile_steps: profiling.Steps = None,
-  tpu_compiler_options: CompilerOptions = {},  # noqa: B006  nothing changes it
+  tpu_compiler_options: CompilerOptions = NO_COLLECTIVE_MATMUL,
   compilation_cache: str | None = None,
   began: Startup | None = None,
 ) -> None:
@@ -84,7 +84,7 @@ def train(
     log_period: updates between lines of metrics.
     stop_at: end this process after that many updates, as an interruption would; the schedule is unchanged.
     profile_steps: updates to trace: [first, last], from 1; see `profiling.parse`.
-    tpu_compiler_options: of XLA, where the mesh is of TPUs.
+    tpu_compiler_options: of XLA, where the mesh is of TPUs; see `program.NO_COLLECTIVE_MATMUL`.
     compilation_cache: folder of compiled programs, '' for none; None for that of `start.cache`.
     began: what this process did so far; None if nothing.
   """

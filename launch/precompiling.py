@@ -17,6 +17,7 @@ from ..tasks.pipeline import Pipeline
 from ..tasks.preparation import stages
 from . import config, flags, loop, searching, slices, study, tables
 from .mesh import MeshConfig
+from .program import NO_COLLECTIVE_MATMUL
 from .study import Settings, Study, TooBig
 
 
@@ -79,7 +80,7 @@ def configured(mesh: MeshConfig | None = None) -> Settings:
     optimizer=bound['optimizer'],
     mesh=bound['mesh'] if mesh is None else mesh,
     z_loss=bound['z_loss'],
-    tpu_compiler_options=dict(bound.get('tpu_compiler_options') or {}),
+    tpu_compiler_options=dict(bound.get('tpu_compiler_options', NO_COLLECTIVE_MATMUL)),
     **numbers,
   )
 

@@ -18,15 +18,16 @@ from ..models import logical_axes
 from ..models.config import DecoderConfig
 from . import study, tables
 from .mesh import MeshConfig
+from .program import NO_COLLECTIVE_MATMUL
 from .slices import Topology
 from .study import GIB, Settings, Study, TooBig
 
 # A short list. Collective matmul (XLA's windowed einsum) splits a product so that what it needs comes in while it
 # runs; above this size of operand, in MiB, so never with the second. Where the network is no bottleneck it only cuts
-# products small: on v5e:4x4 a 1.3 B decoder's step takes three times as long with it, by the compiler's own estimate.
+# products small: on v5e:4x4 a 1.3 B decoder's step takes nearly twice as long with it, by the compiler's own estimate.
 FLAGS: dict[str, Mapping[str, Any]] = {
   'default': {},
-  'no collective matmul': {'xla_jf_spmd_threshold_for_windowed_einsum_mib': 1_000_000},
+  'no collective matmul': NO_COLLECTIVE_MATMUL,
 }
 
 _FEW = 24  # combinations that are all tried

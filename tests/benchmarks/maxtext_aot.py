@@ -37,7 +37,7 @@ MODEL = DecoderConfig(
   dtype='bfloat16',
   loss_chunk=256,
 )
-NO_COLLECTIVE_MATMUL = {'xla_jf_spmd_threshold_for_windowed_einsum_mib': 1_000_000}
+NO_COLLECTIVE_MATMUL = program.NO_COLLECTIVE_MATMUL
 # Name: topology, MaxText's name of it, rows a chip, remat policy (the two have the same names), compiler options.
 CASES = {
   'v5e_full': ('v5e:4x4', 'v5e-16', 8, 'full', NO_COLLECTIVE_MATMUL),

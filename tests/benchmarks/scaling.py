@@ -11,7 +11,6 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-NO_COLLECTIVE_MATMUL = "{'xla_jf_spmd_threshold_for_windowed_einsum_mib': 1000000}"
 # Model, tokens of a row, rows of a batch, ids of the vocabulary, mesh, slices.
 RUNS = [
   ('tiny', 128, 64, 8192, 'data=-1', ['v5e:1x1']),
@@ -32,7 +31,6 @@ def row(run: tuple, head: bool) -> str:
   command += ['--gin_file=gin/runs/pretrain.gin', '--gin_file=gin/objectives/next_token.gin']
   command += [f'--gin_file=gin/models/{name}.gin', f'--gin.DecoderConfig.vocab_size={ids}', f'--gin.BATCH_SIZE={rows}']
   command += [f"--gin.TASK_FEATURE_LENGTHS={{'targets': {length}}}"]
-  command += [f'--gin.loop.train.tpu_compiler_options={NO_COLLECTIVE_MATMUL}']
   command += [f'--topology={one}' for one in slices] + ['--markdown' if head else '--markdown=rows']
   with tempfile.TemporaryDirectory() as folder:
     environment = {**os.environ, 'PYTHONPATH': str(ROOT.parent)} if ROOT.name == 'unmask' else dict(os.environ)

@@ -39,7 +39,6 @@ def _sent(sizes: dict[str, int]) -> dict[tuple[str, str], float]:
     batch_size=ROWS,
     optimizer=optimizers.Optimizer().build(100),
     mesh=device_mesh,
-    tpu_compiler_options={'xla_jf_spmd_threshold_for_windowed_einsum_mib': 1_000_000},
   ).compile()
   place = np.indices(device_mesh.devices.shape).reshape(len(logical_axes.MESH_AXES), -1)
   total: dict[tuple[str, str], float] = {}
