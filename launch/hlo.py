@@ -213,7 +213,8 @@ class _Tally:
         overlapped=one.opcode.endswith('-start') or outer.opcode == 'async-start' or 'async' in outer.name,
       )
       channel = re.search(r'channel_id=(\d+)', one.attributes)
-      yield (kind, channel[1] if channel else one.name), found
+      alone = one is outer and not found.overlapped  # not a part; what `shard_map` holds is all on one channel
+      yield (kind, one.name if alone or not channel else channel[1]), found
 
   def _flops(self, found: tuple[Instruction, str]) -> float:
     instruction, computation = found

@@ -52,7 +52,7 @@ class Decoder(nn.Module):
     embedding = layers.param(
       self, 'embedding', (c.vocab_size, c.embed_dim), ('vocab', 'embed'), c.embed_dim, c.param_dtype
     )
-    x = embedding.astype(c.dtype)[tokens_BxL] * (c.embed_dim**0.5 if c.tied_embeddings else 1.0)
+    x = layers.lookup(embedding.astype(c.dtype), tokens_BxL) * (c.embed_dim**0.5 if c.tied_embeddings else 1.0)
     x = nn.with_logical_constraint(x, ('batch', 'length', 'activation_embed'))
 
     see = functools.partial(

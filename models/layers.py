@@ -1,14 +1,16 @@
 """Norm, rotary positions, attention block and gated MLP. Parameters carry logical axis names."""
 
 import functools
+import math
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
+from jax.sharding import PartitionSpec
 
-from . import attention, splash
+from . import attention, logical_axes, splash
 from .config import DecoderConfig
 
 Rotary = tuple[jax.Array, jax.Array]
@@ -18,6 +20,29 @@ def param(module: nn.Module, name: str, shape: tuple[int, ...], axes: tuple[str,
   """A matrix drawn from a truncated normal with variance 1 / fan_in, with logical axis names."""
   init = nn.initializers.truncated_normal(stddev=fan_in**-0.5)
   return module.param(name, nn.with_logical_partitioning(init, axes), shape, dtype)
+
+
+def lookup(table_VxD: jax.Array, tokens_BxL: jax.Array) -> jax.Array:
+  """Rows of the embedding table, [B, L, D].
+
+  Where the vocabulary is split over tensor, by hand: the table is gathered over fsdp like any weight, each part finds
+  its own ids, and the parts are added up. Left to itself the partitioner gathers the vocabulary, even over data.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  ways = 1 if mesh.empty else math.prod(mesh.shape[axis] for axis in logical_axes.BATCH)
+  if mesh.empty or mesh.shape['tensor'] == 1 or tokens_BxL.shape[0] % ways:
+    return table_VxD[tokens_BxL]
+
+  def of_part(table: jax.Array, tokens: jax.Array) -> jax.Array:
+    table = jax.lax.all_gather(table, 'fsdp', axis=1, tiled=True)
+    index = tokens - jax.lax.axis_index('tensor') * table.shape[0]
+    mine = (index >= 0) & (index < table.shape[0])
+    found = jnp.where(mine[..., None], table[jnp.clip(index, 0, table.shape[0] - 1)], 0)
+    return jax.lax.psum(found, 'tensor')
+
+  rows = PartitionSpec(logical_axes.BATCH, 'sequence')
+  split = jax.shard_map(of_part, in_specs=(PartitionSpec('tensor', 'fsdp'), rows), out_specs=rows, check_vma=False)
+  return split(table_VxD, tokens_BxL)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

@@ -57,10 +57,10 @@ def _explained(sizes: dict[str, int]) -> dict[tuple[str, str], float]:
   layer = WIDTH * HEAD * 2 * (HEADS + KV_HEADS) + 3 * WIDTH * MLP
   weights = LAYERS * layer * BF16 / tensor * 2  # forward, and again where the backward pass computes the layer anew
   head = WIDTH * VOCABULARY * BF16 / tensor
-  activations = rows * LENGTH // sequence * WIDTH * BF16
-  lookup = {('all-gather', 'fsdp'): activations, ('all-gather', 'tensor'): VOCABULARY * WIDTH // fsdp * BF16}
+  lookup = {('all-gather', 'fsdp'): VOCABULARY * WIDTH * BF16 / tensor}
   if tensor == 1:  # the table is split by width alone: ids go to every part, and what was looked up comes back
-    lookup = {('all-gather', 'fsdp'): ROWS * LENGTH * INT32, ('all-to-all', 'fsdp'): 2 * activations}
+    back = ('all-to-all', 'fsdp'), 2 * rows * LENGTH * WIDTH * BF16
+    lookup = {('all-gather', 'fsdp'): ROWS * LENGTH * INT32, back[0]: back[1]}
   wanted = lookup | {('all-gather', 'fsdp'): lookup['all-gather', 'fsdp'] + weights + head}
   if sequence > 1:  # keys and values of the whole row, and its segments for the two passes' kernels
     keys = rows * LENGTH * (KV_HEADS // tensor) * HEAD * BF16
