@@ -101,8 +101,7 @@ def of_cost(cost: hlo.Cost, program: Program, traffic: float) -> Bound | None:
     return None
   size = program.mesh.devices.size
   model_flops = program.train_flops() / size
-  causal = program.objective.attention.kind == 'causal'
-  kernels = [(kernel_flops(one, causal) * one.times, one) for one in cost.kernels]
+  kernels = [(kernel_flops(one, program.causal) * one.times, one) for one in cost.kernels]
   compiled_flops = cost.flops + sum(flops for flops, _ in kernels)
   uncounted = tuple(sorted({one.name for flops, one in kernels if not flops}))
   if not cost.cycles or chip is None or not chip.clock:
@@ -136,7 +135,7 @@ def _parts(
   compute = cost.cycles / chip.clock + cost.unestimated_flops / chip.peak_flops
   parts = {'compute': compute, 'overlapped': 0.0, 'exposed': 0.0, 'between_slices': 0.0}
   parts['kernels'] = sum(flops / (chip.peak_flops * _efficiency(one, chip)) for flops, one in kernels)
-  slices = slices_of(program.mesh.devices.flat)
+  slices = devices.by_slice(program.mesh.devices.flat)
   for one in cost.collectives:
     if one.between_slices:
       share = (len(slices) - 1) / len(slices) * (2 if one.kind.endswith('all-reduce') else 1)
@@ -144,14 +143,6 @@ def _parts(
     elif rate := links_in(slices[0], one.members, chip) * chip.link:
       parts['overlapped' if one.overlapped else 'exposed'] += one.received * one.times / rate
   return parts
-
-
-def slices_of(found) -> list[list[jax.Device]]:
-  """Devices by slice, in their order; one slice where they do not say."""
-  by_slice: dict[int, list[jax.Device]] = {}
-  for device in found:
-    by_slice.setdefault(getattr(device, 'slice_index', 0) or 0, []).append(device)
-  return [by_slice[index] for index in sorted(by_slice)]
 
 
 def links_in(one_slice: list[jax.Device], members: tuple[int, ...], chip: devices.Chip) -> int:

@@ -8,6 +8,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from .. import UserError
+from . import mesh as mesh_lib
 from .state import TrainState
 
 
@@ -63,17 +64,15 @@ class Checkpoints:
     items = ocp.args.Composite(state=ocp.args.StandardSave(state), position=ocp.args.JsonSave(position))
     self._manager.save(step, args=items, force=True)
 
-  def restore(self, step: int, shape: TrainState, shardings: TrainState) -> tuple[TrainState, dict]:
-    """The state on the mesh of `shardings`, and the position; UserError if it is damaged or of another model."""
-    items = ocp.args.Composite(
-      state=ocp.args.StandardRestore(_placed(shape, shardings)), position=ocp.args.JsonRestore()
-    )
+  def restore(self, step: int, shapes: TrainState) -> tuple[TrainState, dict]:
+    """The state where `shapes` say, and the position; UserError if it is damaged or of another model."""
+    items = ocp.args.Composite(state=ocp.args.StandardRestore(shapes), position=ocp.args.JsonRestore())
     restored = self._read(step, items)
     return restored.state, restored.position
 
   def restore_params(self, step: int, shapes: dict, shardings: dict) -> dict:
     """The parameters alone; UserError as `restore`."""
-    item = {'params': _placed(shapes, shardings)}
+    item = {'params': mesh_lib.placed(shapes, shardings)}
     args = {'params': jax.tree.map(lambda x: ocp.ArrayRestoreArgs(sharding=x.sharding), item['params'])}
     partial = ocp.args.PyTreeRestore(item=item, restore_args=args, partial_restore=True)
     return self._read(step, ocp.args.Composite(state=partial)).state['params']
@@ -94,8 +93,3 @@ class Checkpoints:
 
   def close(self) -> None:
     self._manager.close()
-
-
-def _placed(shapes, shardings):
-  """Shapes with their place on the mesh."""
-  return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)

@@ -4,11 +4,12 @@ A run is one gin configurable, called with everything it needs. When it starts, 
 so whatever was given and not used by then is a mistake: gin itself accepts a misspelt macro.
 """
 
+import contextlib
 import difflib
 import logging
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import gin
@@ -91,15 +92,8 @@ def _parse(files: Sequence[str], bindings: Sequence[str]) -> None:
 def call(configurable: Callable, **arguments) -> Any:
   """Calls the configurable with its gin bindings and `arguments`; UserError if a binding it needs is missing."""
   wrapped = _configured(configurable)
-  try:
+  with _explained(_is_about_gin):
     return wrapped(**arguments)
-  except Exception as error:
-    message = str(error).split('\n  In call to configurable')[0].strip()  # gin adds where it was called from
-    if isinstance(error, UserError):
-      raise UserError(message) from error
-    if isinstance(error, RuntimeError | TypeError | ValueError | AttributeError) and _is_about_gin(error):
-      raise UserError(_one_line(error)) from error
-    raise
 
 
 def bound(configurable: Callable) -> dict[str, Any]:
@@ -111,17 +105,24 @@ def bound(configurable: Callable) -> dict[str, Any]:
     UserError: as `call`.
   """
   wrapped = _configured(configurable)
-  try:
+  with _explained(lambda error: True):  # nothing runs but gin, and what it makes values of
     values = gin.get_bindings(wrapped)
-  except Exception as error:
-    message = str(error).split('\n  In call to configurable')[0].strip()
-    if isinstance(error, UserError):
-      raise UserError(message) from error
-    if isinstance(error, RuntimeError | TypeError | ValueError | AttributeError):
-      raise UserError(_one_line(error)) from error
-    raise
   _made.update(f'{configurable.__module__}.{configurable.__name__}.{argument}' for argument in values)
   return values
+
+
+@contextlib.contextmanager
+def _explained(is_gins: Callable[[BaseException], bool]) -> Iterator[None]:
+  """Makes a UserError of what gin raises inside, and takes gin's account of where it was from every UserError."""
+  try:
+    yield
+  except Exception as error:
+    message = str(error).split('\n  In call to configurable')[0].strip()  # gin adds where it was called from
+    if isinstance(error, UserError):
+      raise UserError(message) from error
+    if isinstance(error, RuntimeError | TypeError | ValueError | AttributeError) and is_gins(error):
+      raise UserError(_one_line(error)) from error
+    raise
 
 
 def _configured(configurable: Callable) -> Callable:

@@ -124,6 +124,14 @@ def chip(device: jax.Device) -> Chip | None:
   return CHIPS.get(device.device_kind)
 
 
+def by_slice(devices: Iterable[jax.Device]) -> list[list[jax.Device]]:
+  """Devices by slice, in their order; one slice where they do not say."""
+  found: dict[int, list[jax.Device]] = {}
+  for device in devices:
+    found.setdefault(getattr(device, 'slice_index', 0) or 0, []).append(device)
+  return [found[index] for index in sorted(found)]
+
+
 def peak_flops(device: jax.Device) -> float | None:
   """FLOPs a second of one device: from the table, measured on CPU, None for an unknown accelerator."""
   known = chip(device)

@@ -217,9 +217,6 @@ def first_group(attributes: str) -> tuple[int, ...]:
 def _mesh_group(axes: str, chosen: str) -> tuple[int, ...]:
   """The first group along some axes of a mesh; 'a':(2)4 is the part of axis a of size 4 with 2 parts before it."""
   sizes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", axes)}
-  strides = dict(
-    zip(sizes, itertools.accumulate([*reversed(sizes.values())][:-1], int.__mul__, initial=1), strict=False)
-  )
   after = list(itertools.accumulate([*reversed(sizes.values())][:-1], int.__mul__, initial=1))[::-1]
   strides = dict(zip(sizes, after, strict=True))
   members = [0]

@@ -24,7 +24,7 @@ from ..objectives.base import Objective
 from ..objectives.scoring import Infill, LeftToRight, PseudoLikelihood, ScoringRow
 from ..tasks.pipeline import Pipeline, Source
 from . import checkpoints as checkpoints_lib
-from . import config, identity, judge, loop
+from . import config, identity, judge
 from . import mesh as mesh_lib
 from . import state as state_lib
 from .step import hidden_states
@@ -70,7 +70,7 @@ def infill(
   identity.check(model_dir, identity.of_run(model, objective, pipeline, source))
   device_mesh = mesh_lib.MeshConfig().build(jax.devices()[:1])
   saved = checkpoints_lib.Checkpoints(model_dir)
-  with jax.set_mesh(device_mesh), loop.logical_rules():
+  with mesh_lib.context(device_mesh):
     decoder = Decoder(model.with_vocabulary(source.vocabulary.vocab_size))
     params = saved.restore_params(saved.require_latest(), *state_lib.params_and_shardings(decoder, device_mesh))
     saved.close()

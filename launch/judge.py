@@ -18,7 +18,7 @@ from ..objectives.scoring import Query, ScoringRow
 from ..tasks.evaluation import Questions, digest
 from ..tasks.pipeline import Pipeline, Source
 from . import checkpoints as checkpoints_lib
-from . import config, identity, loop
+from . import config, identity
 from . import mesh as mesh_lib
 from . import state as state_lib
 from .step import Batch, hidden_states
@@ -58,7 +58,7 @@ def evaluate(
     if all(before.get(name) == value for name, value in facts.items()):
       saved.close()
       return before
-  with jax.set_mesh(device_mesh), loop.logical_rules():
+  with mesh_lib.context(device_mesh):
     runner = Runner.restore(saved, source, model, objective, device_mesh, batch_size)
     tests, by_cluster = {}, {}
     for name, asked in queries.items():

@@ -9,14 +9,12 @@ import json
 import os
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
 from .. import UserError
-from ..models import logical_axes
 from ..models.config import DecoderConfig
 from ..objectives.base import Objective
 from ..tasks.pipeline import Pipeline, Source
@@ -94,7 +92,7 @@ def train(
   began.mark('imports')
   numbers = {'TRAIN_STEPS': train_steps, 'BATCH_SIZE': batch_size, 'microbatches': microbatches}
   numbers |= {'log_period': log_period, 'CHECKPOINT_PERIOD': checkpoint.period}
-  _check_numbers(**numbers, stop_at=1 if stop_at is None else stop_at)
+  check_numbers(**numbers, stop_at=1 if stop_at is None else stop_at)
   plan = _Plan(
     model_dir=str(model_dir),
     seed=seed,
@@ -239,17 +237,12 @@ def _updates(plan, first, state, step, mesh, batches, log, evaluate, saved, prof
       saved.save(state, done, log.position(done))
 
 
-def logical_rules() -> contextlib.AbstractContextManager:
-  """A context in which logical axis names mean what the table says."""
-  return nn.logical_axis_rules(logical_axes.RULES)
-
-
 def restore_or_create(saved: Checkpoints, program: Program, seed: int) -> tuple[state_lib.TrainState, dict]:
   """The newest checkpoint on the program's mesh and its position, or a fresh state at batch 0."""
   latest = saved.latest()
   if latest is None:
     return state_lib.create(program.decoder, program.optimizer, program.mesh, seed), runlog.START
-  state, position = saved.restore(latest, program.state_shapes(), program.state_shardings())
+  state, position = saved.restore(latest, program.state_shapes())
   return state, {'flops': program.train_flops() * position['batches']} | position  # older checkpoints lack it
 
 
@@ -263,7 +256,8 @@ def _is_trained(plan: _Plan, program: Program, saved: Checkpoints, first: int) -
   saved.close()
 
 
-def _check_numbers(**numbers: Any) -> None:
+def check_numbers(**numbers: Any) -> None:
+  """Raises UserError naming the first that is no whole number of at least 1."""
   for name, value in numbers.items():
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
       raise UserError(f'{name}={value!r} must be a whole number of at least 1.')

@@ -1,7 +1,10 @@
 """The device mesh, and how arrays lie on it."""
 
+import contextlib
 import dataclasses
 import math
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -12,6 +15,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from .. import UserError
 from ..models import logical_axes
 from ..models.config import DecoderConfig
+from .devices import by_slice
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,7 +47,7 @@ class MeshConfig:
     sizes = [len(devices) // known if size == -1 else size for size in sizes]
     # Auto: Linen's logical partitioning only gives hints, which explicit axes would refuse.
     types = (AxisType.Auto,) * len(sizes)
-    slices = len({getattr(device, 'slice_index', 0) for device in devices})
+    slices = len(by_slice(devices))
     if slices == 1:
       return jax.make_mesh(sizes, logical_axes.MESH_AXES, axis_types=types, devices=devices)
     data, *rest = sizes
@@ -57,17 +61,13 @@ class MeshConfig:
     return Mesh(arranged, logical_axes.MESH_AXES, axis_types=types)
 
 
-def batch_ways(mesh: Mesh) -> int:
-  """How many ways a batch is split."""
-  return mesh.shape['data'] * mesh.shape['fsdp']
-
-
 def check_batch(mesh: Mesh, batch_size: int, microbatches: int = 1) -> None:
   """Raises UserError unless every microbatch divides over the mesh."""
-  ways = batch_ways(mesh) * microbatches
+  devices = logical_axes.batch_ways(mesh.shape)
+  ways = devices * microbatches
   if batch_size % ways:
     raise UserError(
-      f'BATCH_SIZE={batch_size} does not divide over {batch_ways(mesh)} devices (data={mesh.shape["data"]} x '
+      f'BATCH_SIZE={batch_size} does not divide over {devices} devices (data={mesh.shape["data"]} x '
       f'fsdp={mesh.shape["fsdp"]}) times {microbatches} microbatches; use a multiple of {ways}.'
     )
 
@@ -75,11 +75,16 @@ def check_batch(mesh: Mesh, batch_size: int, microbatches: int = 1) -> None:
 def check(mesh: Mesh, model: DecoderConfig, length: int, batch_size: int, microbatches: int) -> None:
   """Raises UserError unless batch, model and length divide over the mesh."""
   check_batch(mesh, batch_size, microbatches)
-  _check_model(mesh, model, length)
+  check_model(mesh.shape, model, length)
 
 
-def _check_model(mesh: Mesh, model: DecoderConfig, length: int) -> None:
-  """Raises UserError unless heads, MLP, width and length divide over the mesh axes that split them."""
+def check_model(axes: Mapping[str, int], model: DecoderConfig, length: int) -> None:
+  """Raises UserError unless heads, MLP, vocabulary, width and length divide over the mesh axes that split them.
+
+  Args:
+    axes: devices along each mesh axis.
+    model, length: of the decoder, and positions of a row.
+  """
   splits = {
     'tensor': {
       'num_heads': model.num_heads,
@@ -92,8 +97,8 @@ def _check_model(mesh: Mesh, model: DecoderConfig, length: int) -> None:
   }
   for axis, sizes in splits.items():
     for name, size in sizes.items():
-      if size % mesh.shape[axis]:
-        raise UserError(f'{name}={size} does not divide over {axis}={mesh.shape[axis]}; change one of the two.')
+      if size % axes[axis]:
+        raise UserError(f'{name}={size} does not divide over {axis}={axes[axis]}; change one of the two.')
 
 
 def sharding(mesh: Mesh, *axes: str | None) -> NamedSharding:
@@ -108,6 +113,18 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def batch_sharding(mesh: Mesh, ndim: int) -> NamedSharding:
   """Of an array of `ndim` dimensions whose first are the rows of a batch."""
   return sharding(mesh, 'batch', *(None,) * (ndim - 1))
+
+
+def placed(shapes: Any, shardings: Any) -> Any:
+  """A tree of shapes with their place on the mesh."""
+  return jax.tree.map(lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), shapes, shardings)
+
+
+@contextlib.contextmanager
+def context(mesh: Mesh) -> Iterator[None]:
+  """Inside, the mesh is this one and logical axis names mean what the table says."""
+  with jax.set_mesh(mesh), nn.logical_axis_rules(logical_axes.RULES):
+    yield
 
 
 def put_batch(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:

@@ -17,7 +17,6 @@ from ..tasks.pipeline import Pipeline
 from ..tasks.preparation import stages
 from . import config, flags, loop, searching, slices, study, tables
 from .mesh import MeshConfig
-from .program import NO_COLLECTIVE_MATMUL
 from .study import Settings, Study, TooBig
 
 
@@ -70,9 +69,7 @@ def configured(mesh: MeshConfig | None = None) -> Settings:
       raise UserError(f'train needs {name}: bind it in a gin file, as gin/runs/pretrain.gin does.')
   pipeline: Pipeline = bound['pipeline']
   numbers = {name: bound[name] for name in ('batch_size', 'train_steps', 'microbatches')}
-  for name, value in numbers.items():
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-      raise UserError(f'{name}={value!r} must be a whole number of at least 1.')
+  loop.check_numbers(**numbers)
   return Settings(
     model=_with_vocabulary(bound['model'], pipeline),
     objective=bound['objective'],
@@ -80,7 +77,7 @@ def configured(mesh: MeshConfig | None = None) -> Settings:
     optimizer=bound['optimizer'],
     mesh=bound['mesh'] if mesh is None else mesh,
     z_loss=bound['z_loss'],
-    tpu_compiler_options=dict(bound.get('tpu_compiler_options', NO_COLLECTIVE_MATMUL)),
+    tpu_compiler_options=dict(bound['tpu_compiler_options']),
     **numbers,
   )
 

@@ -7,16 +7,14 @@ made JAX compile again after the first step is an error instead.
 import contextlib
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 
-from ..models import logical_axes
 from ..models.config import DecoderConfig
 from ..models.decoder import Decoder
 from ..objectives.base import MODEL_FEATURES, Objective
@@ -61,6 +59,11 @@ class Program:
     return self.objective.model_length(self.text_length)
 
   @property
+  def causal(self) -> bool:
+    """Whether attention is, in every layer and for every token: half of its products need not be made."""
+    return self.objective.attention.kind == 'causal'
+
+  @property
   def decoder(self) -> Decoder:
     return Decoder(self.model)
 
@@ -79,9 +82,8 @@ class Program:
 
   def train_flops(self) -> float:
     """Model FLOPs of one update, all devices together; see `DecoderConfig.train_flops`."""
-    causal = self.objective.attention.kind == 'causal'
     scored = self.objective.max_supervised(self.text_length)
-    return self.batch_size * self.model.train_flops(self.length, scored, self.length, causal)
+    return self.batch_size * self.model.train_flops(self.length, scored, self.length, self.causal)
 
   def useful_flops(self, padding: float, scored: float) -> float:
     """Model FLOPs of an update whose batch holds a share `padding` of padding and `scored` scored positions.
@@ -89,17 +91,12 @@ class Program:
     Nothing is counted for padding, nor for slots of the output head where nothing is scored; else as `train_flops`.
     """
     real = round(self.batch_size * self.length * (1 - padding))
-    return self.model.train_flops(real, round(scored), self.length, self.objective.attention.kind == 'causal')
-
-  def state_shardings(self) -> state_lib.TrainState:
-    """Where each leaf of the training state lies."""
-    return state_lib.shardings(self.decoder, self.optimizer, self.mesh)
+    return self.model.train_flops(real, round(scored), self.length, self.causal)
 
   def state_shapes(self) -> state_lib.TrainState:
     """The training state as shapes with shardings; nothing is allocated."""
     shapes = jax.eval_shape(lambda: state_lib.fresh(self.decoder, self.optimizer, 0))
-    place = lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)
-    return jax.tree.map(place, shapes, self.state_shardings())
+    return mesh_lib.placed(shapes, state_lib.shardings(self.decoder, self.optimizer, self.mesh))
 
   def batch_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
     """A global batch as shapes with shardings: the features of `objectives.base`, and 'text_tokens'."""
@@ -116,11 +113,11 @@ class Program:
   def lower(self) -> jax.stages.Lowered:
     """The update before compilation: (state, batch) -> (state, metrics), the state's memory given on to the next."""
     update = step_lib.make_train_step(self.decoder, self.scoring, self.optimizer, self.microbatches)
-    whole: NamedSharding = mesh_lib.replicated(self.mesh)
-    jitted = jax.jit(update, donate_argnums=0, out_shardings=(self.state_shardings(), whole))
-    shapes = self.state_shapes(), self.batch_shapes()
+    state, batch = self.state_shapes(), self.batch_shapes()
+    out_shardings = jax.tree.map(lambda leaf: leaf.sharding, state), mesh_lib.replicated(self.mesh)
+    jitted = jax.jit(update, donate_argnums=0, out_shardings=out_shardings)
     with self.context():  # around nothing else: what JAX runs at once would run on this mesh, which may not be here
-      return jitted.lower(*shapes)
+      return jitted.lower(state, batch)
 
   def compiler_options(self) -> dict[str, Any] | None:
     """What the compiler for this mesh's devices is told."""
@@ -130,8 +127,6 @@ class Program:
     """The compiled update."""
     return self.lower().compile(compiler_options=self.compiler_options())
 
-  @contextlib.contextmanager
-  def context(self) -> Iterator[None]:
-    """Inside, the mesh is this one and logical axis names mean what the table says."""
-    with jax.set_mesh(self.mesh), nn.logical_axis_rules(logical_axes.RULES):
-      yield
+  def context(self) -> contextlib.AbstractContextManager[None]:
+    """See `mesh.context`."""
+    return mesh_lib.context(self.mesh)

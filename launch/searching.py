@@ -14,10 +14,9 @@ from typing import Any
 import rich.table
 
 from .. import UserError
-from ..models import logical_axes
 from ..models.config import DecoderConfig
 from . import study, tables
-from .mesh import MeshConfig
+from .mesh import MeshConfig, check_model
 from .program import NO_COLLECTIVE_MATMUL
 from .slices import Topology
 from .study import GIB, Settings, Study, TooBig
@@ -88,16 +87,18 @@ def meshes(settings: Settings, topology: Topology) -> list[MeshConfig]:
     if chips % (data * tensor):
       continue
     mesh = MeshConfig(data=data * topology.slices, fsdp=chips // (data * tensor), tensor=tensor)
-    model, length = settings.model, settings.objective.model_length(settings.text_length)
-    divides = model.num_heads % tensor == model.num_kv_heads % tensor == model.mlp_dim % tensor == 0
-    if mesh not in found and divides and model.embed_dim % mesh.fsdp == 0 and length % mesh.sequence == 0:
+    try:
+      check_model(dataclasses.asdict(mesh), settings.model, settings.objective.model_length(settings.text_length))
+    except UserError:
+      continue
+    if mesh not in found:
       found.append(mesh)
   return found
 
 
 def mesh_text(mesh: MeshConfig) -> str:
   """As --mesh takes it."""
-  sizes = {axis: getattr(mesh, axis) for axis in logical_axes.MESH_AXES}
+  sizes = dataclasses.asdict(mesh)
   return ','.join(f'{axis}={size}' for axis, size in sizes.items() if size != 1 or axis == 'data')
 
 
@@ -278,7 +279,6 @@ def report(points: Sequence[Point], topology: Topology, path: str) -> None:
 def write_gin(point: Point, path: str) -> None:
   """Writes a point as bindings that train uses; UserError if the file cannot be written."""
   settings, one = point.settings, point.made
-  sizes = {axis: getattr(settings.mesh, axis) for axis in logical_axes.MESH_AXES}
   lines = [
     f'# Chosen by `unmask precompile --search` for {one.topology}: a step takes at least {one.bound.seconds:.4g} s,',
     f'# MFU is at most {one.bound.mfu:.1%}, and a chip holds {one.memory.peak / GIB:.2f} GiB. Read after the run file.',
@@ -289,7 +289,7 @@ def write_gin(point: Point, path: str) -> None:
     '',
     f'BATCH_SIZE = {settings.batch_size}',
     f'config.DecoderConfig.remat = {settings.model.remat!r}',
-    *(f'mesh.MeshConfig.{axis} = {size}' for axis, size in sizes.items()),
+    *(f'mesh.MeshConfig.{axis} = {size}' for axis, size in dataclasses.asdict(settings.mesh).items()),
     f'loop.train.tpu_compiler_options = {dict(settings.tpu_compiler_options)!r}',
   ]
   try:

@@ -184,12 +184,11 @@ def compile_and_study(settings: Settings, topology: Topology) -> Study:
   bound = bounds.of_cost(cost, program, 0)
   assert bound is not None  # every chip of a topology is in the table
   assert memory is not None
-  causal = program.objective.attention.kind == 'causal'
   kernels: dict[str, dict[str, float]] = {}
   for one in cost.kernels:
     figures = kernels.setdefault(one.name, {'calls': 0.0, 'flops': 0.0})
     figures['calls'] += one.times
-    figures['flops'] += one.times * bounds.kernel_flops(one, causal)
+    figures['flops'] += one.times * bounds.kernel_flops(one, program.causal)
   return Study(
     topology=topology.name,
     chips=topology.chips,

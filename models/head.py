@@ -4,7 +4,6 @@ No [batch, length, vocabulary] float32 array is ever alive: positions are scored
 chunk's logits are recomputed in the backward pass.
 """
 
-import math
 from typing import NamedTuple
 
 import jax
@@ -60,8 +59,7 @@ def score(hidden_BxNxD: jax.Array, targets_BxN: jax.Array, params: dict, config:
   # The kernel's gradient is summed before the blocks' backward passes begin: its float32 sum would outlive them.
   hidden, kernel = layers.materialised_gradient((hidden_BxNxD, kernel))
   mesh = jax.sharding.get_abstract_mesh()
-  ways = 1 if mesh.empty else math.prod(mesh.shape[axis] for axis in logical_axes.BATCH)
-  if mesh.empty or mesh.size == 1 or hidden.shape[0] % ways:
+  if mesh.empty or mesh.size == 1 or hidden.shape[0] % logical_axes.batch_ways(mesh.shape):
     return _score_rows(hidden, targets_BxN, kernel, config.loss_chunk, None)
 
   def score_shard(hidden: jax.Array, targets: jax.Array, kernel: jax.Array) -> Scores:
@@ -108,13 +106,13 @@ def _scores_of(logits_BxCxV: jax.Array, targets_BxC: jax.Array, vocab_axis: str 
     partition = jax.nn.logsumexp(logits_BxCxV, axis=-1)
     hit = jnp.take_along_axis(logits_BxCxV, targets_BxC[..., None], axis=-1)[..., 0]
     return Scores(partition - hit, partition, best.astype(jnp.int32))
-  first = jax.lax.axis_index(vocab_axis) * part
   top = jax.lax.pmax(jax.lax.stop_gradient(highest), vocab_axis)
   partition = top + jnp.log(jax.lax.psum(jnp.exp(logits_BxCxV - top[..., None]).sum(axis=-1), vocab_axis))
-  mine = (targets_BxC >= first) & (targets_BxC < first + part)
-  hit = jnp.take_along_axis(logits_BxCxV, jnp.clip(targets_BxC - first, 0, part - 1)[..., None], axis=-1)[..., 0]
+  index, mine = layers.own_ids(targets_BxC, part, vocab_axis)
+  hit = jnp.take_along_axis(logits_BxCxV, index[..., None], axis=-1)[..., 0]
   hit = jax.lax.psum(jnp.where(mine, hit, 0.0), vocab_axis)
-  best = jax.lax.pmin(jnp.where(highest == top, first + best, jnp.iinfo(jnp.int32).max), vocab_axis)
+  best += jax.lax.axis_index(vocab_axis) * part
+  best = jax.lax.pmin(jnp.where(highest == top, best, jnp.iinfo(jnp.int32).max), vocab_axis)
   return Scores(partition - hit, partition, best.astype(jnp.int32))
 
 

@@ -1,7 +1,6 @@
 """Norm, rotary positions, attention block and gated MLP. Parameters carry logical axis names."""
 
 import functools
-import math
 from typing import Any
 
 import flax.linen as nn
@@ -29,20 +28,26 @@ def lookup(table_VxD: jax.Array, tokens_BxL: jax.Array) -> jax.Array:
   its own ids, and the parts are added up. Left to itself the partitioner gathers the vocabulary, even over data.
   """
   mesh = jax.sharding.get_abstract_mesh()
-  ways = 1 if mesh.empty else math.prod(mesh.shape[axis] for axis in logical_axes.BATCH)
-  if mesh.empty or mesh.shape['tensor'] == 1 or tokens_BxL.shape[0] % ways:
+  if mesh.empty or mesh.shape['tensor'] == 1 or tokens_BxL.shape[0] % logical_axes.batch_ways(mesh.shape):
     return table_VxD[tokens_BxL]
 
   def of_part(table: jax.Array, tokens: jax.Array) -> jax.Array:
     table = jax.lax.all_gather(table, 'fsdp', axis=1, tiled=True)
-    index = tokens - jax.lax.axis_index('tensor') * table.shape[0]
-    mine = (index >= 0) & (index < table.shape[0])
-    found = jnp.where(mine[..., None], table[jnp.clip(index, 0, table.shape[0] - 1)], 0)
-    return jax.lax.psum(found, 'tensor')
+    index, mine = own_ids(tokens, table.shape[0], 'tensor')
+    return jax.lax.psum(jnp.where(mine[..., None], table[index], 0), 'tensor')
 
   rows = PartitionSpec(logical_axes.BATCH, 'sequence')
   split = jax.shard_map(of_part, in_specs=(PartitionSpec('tensor', 'fsdp'), rows), out_specs=rows, check_vma=False)
   return split(table_VxD, tokens_BxL)
+
+
+def own_ids(ids: jax.Array, part: int, axis: str) -> tuple[jax.Array, jax.Array]:
+  """Of a vocabulary split over a mesh axis: where ids stand in this device's `part` of it, and whether they do.
+
+  The place of one that does not is any.
+  """
+  index = ids - jax.lax.axis_index(axis) * part
+  return jnp.clip(index, 0, part - 1), (index >= 0) & (index < part)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

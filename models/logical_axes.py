@@ -5,6 +5,9 @@ splits the length of activations. Batches are split over data and fsdp. A rule i
 used by an earlier dimension of the same array.
 """
 
+import math
+from collections.abc import Mapping
+
 MESH_AXES = ('data', 'fsdp', 'sequence', 'tensor')
 BATCH = ('data', 'fsdp')
 
@@ -21,3 +24,8 @@ RULES: tuple[tuple[str, str | tuple[str, ...] | None], ...] = (
   ('head_dim', None),
   ('layers', None),
 )
+
+
+def batch_ways(sizes: Mapping[str, int]) -> int:
+  """How many ways a batch is split on a mesh whose axes have these sizes."""
+  return math.prod(sizes[axis] for axis in BATCH)

@@ -31,7 +31,6 @@ import sys
 import time
 from collections.abc import Callable
 
-import flax.linen as nn
 import jax
 import numpy as np
 
@@ -43,7 +42,6 @@ if importlib.util.find_spec('unmask') is None:  # not installed: the checkout is
 
 from unmask.launch import devices, optimizers, state, step
 from unmask.launch import mesh as mesh_lib
-from unmask.models import logical_axes
 from unmask.models.config import DecoderConfig
 from unmask.models.decoder import Decoder
 from unmask.objectives import loss
@@ -127,12 +125,11 @@ class Trainer:
 
   def __init__(self, variant: Variant, batch: int, length: int, microbatches: int):
     device_mesh = mesh_lib.MeshConfig().build()
-    self._context = lambda: (jax.set_mesh(device_mesh), nn.logical_axis_rules(logical_axes.RULES))
+    self._context = lambda: mesh_lib.context(device_mesh)
     transform = optimizers.Optimizer().build(10_000)
     decoder = Decoder(variant.config)
     scoring = step.Scoring(Objective(variant.attention), variant.scored(length))
-    mesh, rules = self._context()
-    with mesh, rules:
+    with self._context():
       self._state = state.create(decoder, transform, device_mesh, seed=0)
       self._batch = mesh_lib.put_batch(device_mesh, variant.batch(batch, length))
       update = jax.jit(step.make_train_step(decoder, scoring, transform, microbatches), donate_argnums=0)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from objective_table import TABLE, corrupt, make_rows
 from unmask import UserError
-from unmask.launch import loop, mesh, optimizers, state, step
+from unmask.launch import mesh, optimizers, state, step
 from unmask.models.config import DecoderConfig
 from unmask.models.decoder import Decoder
 from unmask.objectives.base import MODEL_FEATURES
@@ -40,7 +40,7 @@ def _train(name: str, on: mesh.MeshConfig, devices: int, microbatches: int = 1, 
   decoder = Decoder(CONFIG)
   transform = optimizers.Optimizer(name=optimizer, schedule=optimizers.Schedule(peak=1e-2, warmup_steps=1)).build(10)
   scoring = step.Scoring(objective, objective.max_supervised(32), z_loss=1e-4)
-  with jax.set_mesh(device_mesh), loop.logical_rules():
+  with mesh.context(device_mesh):
     current = state.create(decoder, transform, device_mesh, seed=0)
     update = jax.jit(step.make_train_step(decoder, scoring, transform, microbatches))
     losses = []
@@ -103,7 +103,7 @@ def test_first_state_does_not_depend_on_the_mesh():
   states = []
   for on, devices in ((mesh.MeshConfig(), 1), (MESHES[2], 8)):
     device_mesh = on.build(jax.devices()[:devices])
-    with jax.set_mesh(device_mesh), loop.logical_rules():
+    with mesh.context(device_mesh):
       states.append(jax.tree.map(np.asarray, state.create(decoder, transform, device_mesh, seed=3)))
   jax.tree.map(np.testing.assert_array_equal, *states)
 
@@ -113,7 +113,7 @@ def test_bfloat16_keeps_float32_parameters_and_losses():
   objective = TABLE['mlm'].make()
   decoder, transform = Decoder(config), optimizers.Optimizer().build(10)
   device_mesh = mesh.MeshConfig().build(jax.devices()[:1])
-  with jax.set_mesh(device_mesh), loop.logical_rules():
+  with mesh.context(device_mesh):
     current = state.create(decoder, transform, device_mesh, seed=0)
     update = jax.jit(step.make_train_step(decoder, step.Scoring(objective, 5), transform))
     current, metrics = update(current, mesh.put_batch(device_mesh, _batches('mlm', 1)[0]))

@@ -3,13 +3,13 @@
 import contextlib
 import dataclasses
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from unmask.launch.loop import logical_rules
 from unmask.launch.mesh import MeshConfig
-from unmask.models import attention, splash
+from unmask.models import attention, logical_axes, splash
 from unmask.models.config import DecoderConfig
 from unmask.models.decoder import Decoder
 
@@ -64,7 +64,7 @@ def test_a_decoder_takes_either(ordered):
 
   def hidden(which: str) -> np.ndarray:
     decoder = Decoder(dataclasses.replace(config, attention=which))
-    with logical_rules():
+    with nn.logical_axis_rules(logical_axes.RULES):
       return np.where((segments > 0)[..., None], decoder.apply(params, tokens, positions, segments, ordered=ordered), 0)
 
   np.testing.assert_allclose(hidden('splash_interpret'), hidden('xla'), rtol=1e-3, atol=1e-4)
