@@ -1,95 +1,194 @@
-"""Checkpoints: the training state and the data position, by Orbax, asynchronously."""
+"""Checkpoints: the training state and the data position, by Orbax. What is read is what was saved, or is named."""
 
 import dataclasses
 import os
+import sys
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
+from jax.experimental import multihost_utils
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, EveryNSteps, LatestN, PreservationPolicy
 
 from .. import UserError
+from . import integrity
 from . import mesh as mesh_lib
 from .state import TrainState
+
+ITEMS = ('state', 'position')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckpointPolicy:
-  """When to save and what to keep.
+  """When to save and what to keep: whatever one of the three rules wants kept is kept.
 
   Attributes:
     period: updates between checkpoints; the last update is always saved.
-    keep: newest checkpoints kept.
+    keep: newest checkpoints kept, at least 1; the one before the newest is what a damaged newest falls back on.
+    keep_best: checkpoints kept whose held-out loss is lowest, of those saved right after an evaluation.
+    keep_every: checkpoints at multiples of so many updates are kept for good; 0 keeps none for that.
   """
 
   period: int = 1000
   keep: int = 3
+  keep_best: int = 0
+  keep_every: int = 0
+
+  def __post_init__(self) -> None:
+    for name, least in (('period', 1), ('keep', 1), ('keep_best', 0), ('keep_every', 0)):
+      value = getattr(self, name)
+      if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UserError(f'CheckpointPolicy.{name}={value!r} must be a whole number of at least {least}.')
+    if self.keep_every % self.period:
+      raise UserError(
+        f'CheckpointPolicy.keep_every={self.keep_every} is no multiple of the period, {self.period}: '
+        'there would be no checkpoint to keep.'
+      )
+
+  def options(self) -> dict[str, Any]:
+    """For Orbax."""
+    rules: list[PreservationPolicy] = [LatestN(n=self.keep)]
+    if self.keep_every:
+      rules.append(EveryNSteps(interval_steps=self.keep_every))
+    loss = lambda metrics: metrics['loss']
+    if self.keep_best:
+      rules.append(BestN(get_metric_fn=loss, reverse=True, n=self.keep_best, keep_checkpoints_without_metrics=False))
+    best = {'best_fn': loss, 'best_mode': 'min'} if self.keep_best else {}
+    return {'preservation_policy': AnyPreservationPolicy(policies=rules), **best}
 
 
 class Checkpoints:
-  """The checkpoints of one model directory, named by step.
+  """The checkpoints of one model directory, named by step, to be read.
 
   Each holds 'state' (a TrainState) and 'position': see
   `runlog.START`.
   """
 
-  def __init__(self, model_dir: str, policy: CheckpointPolicy | None = None):
-    folder = os.path.abspath(os.path.join(model_dir, 'checkpoints'))
-    options = ocp.CheckpointManagerOptions(
-      max_to_keep=policy.keep if policy else None, create=policy is not None, enable_async_checkpointing=True
-    )
-    self._policy = policy
-    if policy is None and not os.path.isdir(folder):
+  def __init__(self, model_dir: str):
+    """UserError if there is nothing to read."""
+    self._folder = folder_of(model_dir)
+    if not self._folder.is_dir():
       raise UserError(f'There are no checkpoints in {model_dir!r}; train it first, or mend --model_dir.')
-    self._manager = ocp.CheckpointManager(folder, options=options, item_names=('state', 'position'))
+    self._manager = self._open()
+    self._problems: dict[int, str | None] = {}  # by step, of the checkpoints that were looked at
+
+  def _open(self) -> ocp.CheckpointManager:
+    options = ocp.CheckpointManagerOptions(create=False, read_only=True)
+    return ocp.CheckpointManager(self._folder, options=options, item_names=ITEMS)
 
   def latest(self) -> int | None:
-    """The newest whole checkpoint's step."""
+    """The newest whole checkpoint's step; its bytes are not looked at."""
     return self._manager.latest_step()
 
-  def require_latest(self) -> int:
-    """The newest whole checkpoint's step; UserError if there is none."""
-    step = self.latest()
-    if step is None:
-      raise UserError(f'There is no finished checkpoint in {self._manager.directory}; train the model first.')
-    return step
+  def restore(self, shapes: TrainState) -> tuple[int, TrainState, dict] | None:
+    """The newest sound checkpoint's step, its state where `shapes` say, and its position; None if there is none.
 
-  def due(self, step: int, last: bool) -> bool:
-    """Whether the policy wants a checkpoint at this step."""
-    if self._policy is None:
-      return False
-    return (last or step % self._policy.period == 0) and self._manager.latest_step() != step
+    Newer ones that are damaged are named.
 
-  def save(self, state: TrainState, step: int, position: dict[str, float]) -> None:
-    """Starts a save; the arrays are copied to the host before this returns."""
-    items = ocp.args.Composite(state=ocp.args.StandardSave(state), position=ocp.args.JsonSave(position))
-    self._manager.save(step, args=items, force=True)
-
-  def restore(self, step: int, shapes: TrainState) -> tuple[TrainState, dict]:
-    """The state where `shapes` say, and the position; UserError if it is damaged or of another model."""
+    Raises:
+      UserError: all are damaged, or they are of another model.
+    """
     items = ocp.args.Composite(state=ocp.args.StandardRestore(shapes), position=ocp.args.JsonRestore())
-    restored = self._read(step, items)
-    return restored.state, restored.position
+    found = self._newest(items)
+    return None if found is None else (found[0], found[1].state, found[1].position)
 
-  def restore_params(self, step: int, shapes: dict, shardings: dict) -> dict:
-    """The parameters alone; UserError as `restore`."""
+  def restore_params(self, shapes: dict, shardings: dict) -> tuple[int, dict]:
+    """The step and the parameters alone of the newest sound checkpoint.
+
+    Raises:
+      UserError: as `restore`, or there is none.
+    """
     item = {'params': mesh_lib.placed(shapes, shardings)}
     args = {'params': jax.tree.map(lambda x: ocp.ArrayRestoreArgs(sharding=x.sharding), item['params'])}
     partial = ocp.args.PyTreeRestore(item=item, restore_args=args, partial_restore=True)
-    return self._read(step, ocp.args.Composite(state=partial)).state['params']
+    found = self._newest(ocp.args.Composite(state=partial))
+    if found is None:
+      raise UserError(f'There is no finished checkpoint in {self._folder}; train the model first.')
+    return found[0], found[1].state['params']
 
-  def _read(self, step: int, items: ocp.args.Composite) -> Any:
-    try:
-      return self._manager.restore(step, args=items)
-    except (ValueError, KeyError, OSError, TypeError) as error:
-      reason = str(error).strip().split('\n')[0][:300]
+  def newest_sound(self, before: int | None = None) -> int | None:
+    """The step of the newest checkpoint whose bytes are those that were written; None if there is no checkpoint.
+
+    Args:
+      before: only checkpoints of earlier steps are looked at.
+
+    Raises:
+      UserError: all are damaged.
+    """
+    steps = [step for step in sorted(self._manager.all_steps(), reverse=True) if before is None or step < before]
+    damaged: dict[int, str] = {}
+    sound = -1
+    if jax.process_index() == 0:
+      for step in steps:
+        if step not in self._problems:
+          self._problems[step] = integrity.problem(self._folder / str(step))
+        problem = self._problems[step]
+        if problem is None:
+          sound = step
+          break
+        damaged[step] = problem
+    sound = _agreed(sound)
+    if sound < 0:
+      if not steps:
+        return None
+      which = '; '.join(f'{step}: {problem}' for step, problem in damaged.items())
       raise UserError(
-        f'Checkpoint {step} in {self._manager.directory} cannot be read as this model ({reason}); '
-        'it is damaged or was saved by another model: use a new MODEL_DIR, or the gin files it was trained with.'
-      ) from error
+        f'Every checkpoint in {self._folder} is damaged ({which}). Bring one back from a copy, or delete that folder '
+        'to begin again.'
+      )
+    for step in steps[: steps.index(sound)]:
+      if jax.process_index() == 0:
+        say(f'checkpoint {step} is damaged ({damaged[step]}); checkpoint {sound} is used.{self._set_aside(step)}')
+    if sound != steps[0]:
+      self._manager.reload()
+    return sound
 
-  def wait(self) -> None:
-    """Blocks until no save is under way."""
-    self._manager.wait_until_finished()
+  def _newest(self, items: ocp.args.Composite) -> tuple[int, Any] | None:
+    while (step := self.newest_sound()) is not None:
+      found = reason = None
+      try:
+        found = self._manager.restore(step, args=items)
+      except (ValueError, KeyError, OSError, TypeError) as error:
+        reason = str(error).strip().split('\n')[0][:300]
+      if all_agree(reason is None):
+        self._is_whole(step)
+        return step, found
+      if integrity.is_recorded(self._folder / str(step)):
+        raise UserError(
+          f'Checkpoint {step} in {self._folder} cannot be read as this model ({reason}); '
+          'it was saved by another model: use a new MODEL_DIR, or the gin files it was trained with.'
+        )
+      self._problems[step] = f'it cannot be read: {reason}'
+    return None
+
+  def _is_whole(self, step: int) -> None:
+    """A checkpoint was read to its end."""
+
+  def _set_aside(self, step: int) -> str:
+    """What is done with a damaged checkpoint, in words: here, nothing."""
+    return ''
 
   def close(self) -> None:
+    """Nothing more is read."""
     self._manager.close()
+
+
+def folder_of(model_dir: str) -> epath.Path:
+  """Where the checkpoints of a model directory are."""
+  return epath.Path(os.path.abspath(os.path.join(model_dir, 'checkpoints')))
+
+
+def say(line: str) -> None:
+  print(f'unmask: {line}', file=sys.stderr, flush=True)
+
+
+def _agreed(number: int) -> int:
+  """What the first process says."""
+  return int(multihost_utils.broadcast_one_to_all(np.int64(number))) if jax.process_count() > 1 else number
+
+
+def all_agree(good: bool) -> bool:
+  """Whether every process says so."""
+  return bool(multihost_utils.process_allgather(np.bool_(good)).all()) if jax.process_count() > 1 else good

@@ -19,6 +19,9 @@ from .. import UserError
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _INCLUDE = re.compile(r"""^include\s+['"](.+?)['"]""", re.MULTILINE)
 _NAME = re.compile(r'^([A-Za-z_][\w./]*) =', re.MULTILINE)
+_PLACES = re.compile(
+  r'(^|[._])(dir|DIR|folder|period|PERIOD|PROFILE_STEPS|profile_steps|stop_at|keep\w*|compilation_cache)$'
+)
 _given: set[str] = set()  # names that the user's own files and flags bind; those of files that ship are not the user's
 _made: set[str] = set()  # names whose values `bound` gave out
 
@@ -194,6 +197,40 @@ def save(folder: str) -> None:
     with open(scratch, 'w') as file:
       file.write(text)
     os.replace(scratch, os.path.join(folder, name))
+
+
+def differences(path: str) -> dict[str, tuple[str, str]]:
+  """Bindings that a saved operative configuration has otherwise than this process, by name: (there, here).
+
+  What says where things lie or how often something is told is left out, and so is what only one of the two binds.
+  """
+  try:
+    with open(path) as file:
+      there = _values(file.read())
+  except OSError:
+    return {}
+  here = _values(operative())
+  return {
+    name: (there[name], here[name])
+    for name in there
+    if name in here and there[name] != here[name] and not _PLACES.search(name)
+  }
+
+
+def _values(text: str) -> dict[str, str]:
+  """The bindings of an operative configuration, by name; a value that takes several lines is joined to one."""
+  text = re.sub(r'\\\n\s*', '', text)
+  found: dict[str, str] = {}
+  name = None
+  for line in text.split('\n'):
+    if match := _NAME.match(line):
+      name = match.group(1)
+      found[name] = line[match.end() :].strip()
+    elif name and line.startswith(' '):
+      found[name] += ' ' + line.strip()
+    else:
+      name = None
+  return found
 
 
 def operative() -> str:

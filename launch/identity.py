@@ -9,6 +9,8 @@ from ..models.config import DecoderConfig
 from ..objectives.base import Objective
 from ..tasks import vocabularies
 from ..tasks.pipeline import Pipeline, Source
+from . import config
+from .optimizers import Optimizer
 
 # Settings that change neither the parameters nor what they mean: memory, speed and precision.
 _FREE = ('dtype', 'attention', 'remat', 'scan_unroll', 'loss_chunk', 'vocab_size')
@@ -24,9 +26,9 @@ def facts(model: DecoderConfig, objective: Objective, pipeline: Pipeline) -> dic
   }
 
 
-def of_training(batch_size: int, seed: int) -> dict:
-  """What a data position counts in, and where the random numbers come from."""
-  return {'batch_size': batch_size, 'seed': seed}
+def of_training(batch_size: int, seed: int, optimizer: Optimizer, z_loss: float) -> dict:
+  """What a data position counts in, where the random numbers come from, and what an update does."""
+  return {'batch_size': batch_size, 'seed': seed, 'optimizer': repr(optimizer), 'z_loss': z_loss}
 
 
 def of_source(source: Source, model: DecoderConfig) -> dict:
@@ -49,9 +51,11 @@ def check(model_dir: str, now: dict, save: bool = False) -> None:
   if os.path.exists(path):
     with open(path) as file:
       before = json.load(file)
-    changed = [f'{name} was {before[name]} and is now {now[name]}' for name in now if before.get(name) != now[name]]
+    changed = {name: (before[name], now[name]) for name in now if name in before and before[name] != now[name]}
     if changed:
-      raise UserError(f'{model_dir} holds another run: {"; ".join(changed)}. Use a new MODEL_DIR or the old settings.')
+      changed = config.differences(os.path.join(model_dir, 'operative_config.gin')) or changed
+      each = '; '.join(f'{name} was {old} and is now {new}' for name, (old, new) in changed.items())
+      raise UserError(f'{model_dir} holds another run: {each}. Use a new MODEL_DIR or the old settings.')
   elif save:
     with open(path, 'w') as file:
       json.dump(now, file, indent=2)

@@ -72,7 +72,7 @@ def infill(
   saved = checkpoints_lib.Checkpoints(model_dir)
   with mesh_lib.context(device_mesh):
     decoder = Decoder(model.with_vocabulary(source.vocabulary.vocab_size))
-    params = saved.restore_params(saved.require_latest(), *state_lib.params_and_shardings(decoder, device_mesh))
+    _, params = saved.restore_params(*state_lib.params_and_shardings(decoder, device_mesh))
     saved.close()
     left, right = _encode(source, text)
     length = pipeline.text_length + 8

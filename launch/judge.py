@@ -51,7 +51,7 @@ def evaluate(
   path = os.path.join(model_dir, 'evaluation.json')
   saved = checkpoints_lib.Checkpoints(model_dir)
   queries = questions.draw(source)
-  facts = {'checkpoint': saved.require_latest(), 'questions': dataclasses.asdict(questions), 'asked': digest(queries)}
+  facts = {'checkpoint': saved.newest_sound(), 'questions': dataclasses.asdict(questions), 'asked': digest(queries)}
   if os.path.exists(path):
     with open(path) as file:
       before = json.load(file)
@@ -113,7 +113,7 @@ class Runner:
   ) -> 'Runner':
     """From the newest checkpoint; the optimizer's state is not read."""
     decoder = Decoder(model.with_vocabulary(source.vocabulary.vocab_size))
-    params = saved.restore_params(saved.require_latest(), *state_lib.params_and_shardings(decoder, mesh))
+    _, params = saved.restore_params(*state_lib.params_and_shardings(decoder, mesh))
     saved.close()
     return cls(params, decoder, source, objective, mesh, batch_size)
 

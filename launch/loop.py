@@ -12,7 +12,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from .. import UserError
 from ..models.config import DecoderConfig
@@ -25,6 +24,7 @@ from . import (
   devices,
   held_out,
   identity,
+  locking,
   meters,
   metrics,
   profiling,
@@ -34,12 +34,17 @@ from . import (
 )
 from . import mesh as mesh_lib
 from . import state as state_lib
-from .checkpoints import CheckpointPolicy, Checkpoints
+from .anomalies import Anomalies, AnomalyPolicy
+from .checkpoints import CheckpointPolicy
 from .held_out import Evaluation as Evaluation
+from .interruption import Interruption
 from .optimizers import Optimizer
 from .program import NO_COLLECTIVE_MATMUL, CompilerOptions, Program
 from .progress import Progress
+from .saving import Saver
 from .startup import Startup
+from .updates import Updates
+from .watchdog import Watchdog, WatchdogPolicy
 
 
 def train(
@@ -57,6 +62,8 @@ def train(
   mesh: mesh_lib.MeshConfig = mesh_lib.MeshConfig(),
   evaluation: Evaluation = Evaluation(),
   checkpoint: CheckpointPolicy = CheckpointPolicy(),
+  anomalies: AnomalyPolicy = AnomalyPolicy(),
+  watchdog: WatchdogPolicy = WatchdogPolicy(),
   log_period: int = 10,
   stop_at: int | None = None,
   profile_steps: profiling.Steps = None,
@@ -79,6 +86,8 @@ def train(
     z_loss: coefficient of log(Z)^2; 1e-4 in PaLM.
     mesh: devices along each mesh axis.
     evaluation, checkpoint: when to evaluate and to save.
+    anomalies: what to do when a loss is not finite, or jumps.
+    watchdog: what to do when nothing moves.
     log_period: updates between lines of metrics.
     stop_at: end this process after that many updates, as an interruption would; the schedule is unchanged.
     profile_steps: updates to trace: [first, last], from 1; see `profiling.parse`.
@@ -91,16 +100,17 @@ def train(
   began = began or Startup()
   began.mark('imports')
   numbers = {'TRAIN_STEPS': train_steps, 'BATCH_SIZE': batch_size, 'microbatches': microbatches}
-  numbers |= {'log_period': log_period, 'CHECKPOINT_PERIOD': checkpoint.period}
-  check_numbers(**numbers, stop_at=1 if stop_at is None else stop_at)
+  check_numbers(**numbers, log_period=log_period, stop_at=1 if stop_at is None else stop_at)
   plan = _Plan(
     model_dir=str(model_dir),
     seed=seed,
     train_steps=train_steps,
     last=min(train_steps, stop_at or train_steps),
-    learning_rate=optimizer.schedule.build(train_steps),
+    optimizer=optimizer,
     evaluation=evaluation,
     checkpoint=checkpoint,
+    anomalies=anomalies,
+    watchdog=watchdog,
     log_period=log_period,
     profiled=profiling.parse(profile_steps, train_steps),
   )
@@ -117,9 +127,11 @@ def train(
   )
   program.check()
   start.cache(compilation_cache)
-  # 2. The text gives the vocabulary, which settles the program; then it is run.
-  source, program = _open(plan, pipeline, program)
-  _run(plan, program, source, began)
+  # 2. Nobody else runs here. The text gives the vocabulary, which settles the program; then it is run.
+  _make_dir(plan.model_dir)
+  with locking.alone(plan.model_dir), Interruption().listening() as interruption:
+    source, program = _open(plan, pipeline, program)
+    _run(plan, program, source, interruption, began)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -128,7 +140,6 @@ class _Plan:
 
   Attributes:
     last: update after which this process ends.
-    learning_rate: by the number of updates applied before.
     profiled: the first and the last update to trace.
   """
 
@@ -136,22 +147,24 @@ class _Plan:
   seed: int
   train_steps: int
   last: int
-  learning_rate: optax.Schedule
+  optimizer: Optimizer
   evaluation: Evaluation
   checkpoint: CheckpointPolicy
+  anomalies: AnomalyPolicy
+  watchdog: WatchdogPolicy
   log_period: int
   profiled: tuple[int, int] | None
 
   def learning_rates(self) -> np.ndarray:
     """Of every update of the whole run, [train_steps]: found at once, for a step may not wait for such a trifle."""
-    return np.asarray(jax.jit(jax.vmap(self.learning_rate))(jnp.arange(self.train_steps)))
+    schedule = self.optimizer.schedule.build(self.train_steps)
+    return np.asarray(jax.jit(jax.vmap(schedule))(jnp.arange(self.train_steps)))
 
 
 def _open(plan: _Plan, pipeline: Pipeline, program: Program) -> tuple[Source, Program]:
   """The text, and the program for its vocabulary; UserError if the model directory is another run's."""
-  _make_dir(plan.model_dir)
   facts = identity.facts(program.model, program.objective, pipeline)
-  facts |= identity.of_training(program.batch_size, plan.seed)
+  facts |= identity.of_training(program.batch_size, plan.seed, plan.optimizer, program.z_loss)
   identity.check(plan.model_dir, facts)
   source = pipeline.open()
   model = program.model.with_vocabulary(source.vocabulary.vocab_size)
@@ -161,99 +174,79 @@ def _open(plan: _Plan, pipeline: Pipeline, program: Program) -> tuple[Source, Pr
   return source, program
 
 
-def _run(plan: _Plan, program: Program, source: Source, began: Startup) -> None:
+def _run(plan: _Plan, program: Program, source: Source, interruption: Interruption, began: Startup) -> None:
   """Shapes to arrays, rows to batches, and the loop."""
-  saved = Checkpoints(plan.model_dir, plan.checkpoint)
-  first = saved.latest() or 0
-  if first >= plan.last:
-    _is_trained(plan, program, saved, first)
-    return
-  peak = devices.peak_of(program.mesh.devices.flat)
-  compiled = compiling.start(program)  # in a thread, beside the rows
-  with program.context(), contextlib.closing(metrics.writer(plan.model_dir, first)) as writer:
-    _write_what_runs(plan.model_dir, source, program.objective, writer)
-    held_out_rows = held_out.Batches(program, source, plan.evaluation)
-    host = {'host': jax.process_index(), 'num_hosts': jax.process_count()}
-    batches = source.batches(program.objective, program.batch_size, skip=first, **host)
-    began.mark('data')
-    state, position = restore_or_create(saved, program, plan.seed)
+  saved = Saver(plan.model_dir, plan.checkpoint)
+  newest = saved.latest() or 0
+  compiled = compiling.start(program) if newest < plan.last else None  # in a thread, beside state and rows
+  with program.context():
+    first, state, position = restore_or_create(saved, program, plan.seed)
+    if first >= plan.last:
+      _is_trained(plan, program, position)
+      return
+    compiled = compiled or compiling.start(program)  # the newest turned out to be damaged
     learning_rates = plan.learning_rates()
     began.mark('state')
-    step, evaluation_step = compiled()
-    bound = bounds.of_compiled(step, program)
-    if bound is not None and jax.process_index() == 0:
-      print(bound.line(), flush=True)
-    began.mark('compile')
-    log = runlog.RunLog(
-      Progress(os.path.basename(os.path.normpath(plan.model_dir)), first, plan.train_steps),
-      writer,
-      meters.Meter(peak),
-      position,
-      flops=program.useful_flops,
-      learning_rates=learning_rates,
-      period=plan.log_period,
-      last=plan.last,
-      began=began,
-      bound=bound.mfu if bound else None,
-    )
-    profile = profiling.Profile(plan.profiled, plan.model_dir)
-    evaluate = lambda params: held_out_rows.loss(evaluation_step, params)
-    with contextlib.closing(log), contextlib.closing(profile):
-      _updates(plan, first, state, step, program.mesh, batches, log, evaluate, saved, profile)
-    saved.wait()
-    saved.close()
+    writer = metrics.writer(plan.model_dir, first)
+    with contextlib.closing(writer):
+      _write_what_runs(plan.model_dir, source, program.objective, writer)
+      held_out_rows = held_out.Batches(program, source, plan.evaluation)
+      host = {'host': jax.process_index(), 'num_hosts': jax.process_count()}
+      batches = source.batches(program.objective, program.batch_size, skip=first, **host)
+      began.mark('data')
+      step, evaluation_step = compiled()
+      bound = bounds.of_compiled(step, program)
+      if bound is not None and jax.process_index() == 0:
+        print(bound.line(), flush=True)
+      began.mark('compile')
+      log = runlog.RunLog(
+        Progress(os.path.basename(os.path.normpath(plan.model_dir)), first, plan.train_steps),
+        writer,
+        meters.Meter(devices.peak_of(program.mesh.devices.flat)),
+        position,
+        flops=program.useful_flops,
+        learning_rates=learning_rates,
+        period=plan.log_period,
+        last=plan.last,
+        began=began,
+        bound=bound.mfu if bound else None,
+      )
+      updates = Updates(
+        program=program,
+        step=step,
+        evaluation=plan.evaluation,
+        evaluate=lambda params: held_out_rows.loss(evaluation_step, params),
+        log=log,
+        saved=saved,
+        profile=profiling.Profile(plan.profiled, plan.model_dir),
+        anomalies=Anomalies(plan.anomalies, plan.model_dir),
+        watchdog=Watchdog(plan.watchdog, os.path.join(plan.model_dir, 'hangs')),
+        interruption=interruption,
+        last=plan.last,
+      )
+      with contextlib.closing(log), contextlib.closing(updates.profile), updates.watchdog.watching():
+        with interruption.deferred():
+          updates.run(state, batches, first)
+        updates.watchdog.at('the last checkpoint')
+        saved.close()
     if plan.last == plan.train_steps:
       runlog.write_done(plan.model_dir, log.position(plan.last), program.parameters())
 
 
-def _updates(plan, first, state, step, mesh, batches, log, evaluate, saved, profile) -> None:
-  """The loop proper: updates first + 1 to plan.last.
-
-  Metrics of update n are read while update n + 1 runs, so the device never waits for the host, except before an
-  evaluation or a checkpoint, which must know all that was read so far.
-  """
-  pending = None
-  for done in range(first + 1, plan.last + 1):
-    if profile.begins(done):
-      profile.open(state)
-    with profile.step(done):
-      with log.waiting():
-        batch = next(batches)
-      state, device_metrics = step(state, mesh_lib.put_batch(mesh, batch))
-      if pending is not None:
-        log.step(done - 1, pending)
-    pending = device_metrics
-    wants_eval, wants_save = plan.evaluation.due(done, plan.last), saved.due(done, done == plan.last)
-    if wants_eval or wants_save or profile.ends(done):
-      log.step(done, pending)
-      pending = None
-    if profile.ends(done):
-      with log.paused():
-        profile.close()
-    if wants_eval:
-      with log.paused():
-        log.evaluated(done, evaluate(state.params))
-    if wants_save:
-      saved.save(state, done, log.position(done))
+def restore_or_create(saved: Saver, program: Program, seed: int) -> tuple[int, state_lib.TrainState, dict]:
+  """Step, state and position of the newest sound checkpoint on the program's mesh, or of batch 0."""
+  found = saved.restore(program.state_shapes())
+  if found is None:
+    return 0, state_lib.create(program.decoder, program.optimizer, program.mesh, seed), runlog.START
+  step, state, position = found
+  return step, state, {'flops': program.train_flops() * position['batches']} | position  # older checkpoints lack it
 
 
-def restore_or_create(saved: Checkpoints, program: Program, seed: int) -> tuple[state_lib.TrainState, dict]:
-  """The newest checkpoint on the program's mesh and its position, or a fresh state at batch 0."""
-  latest = saved.latest()
-  if latest is None:
-    return state_lib.create(program.decoder, program.optimizer, program.mesh, seed), runlog.START
-  state, position = saved.restore(latest, program.state_shapes())
-  return state, {'flops': program.train_flops() * position['batches']} | position  # older checkpoints lack it
-
-
-def _is_trained(plan: _Plan, program: Program, saved: Checkpoints, first: int) -> None:
+def _is_trained(plan: _Plan, program: Program, position: dict) -> None:
   """There is nothing to do; 'done.json' is written again, for it may be what is missing."""
-  print(f'{plan.model_dir} is trained: {first} of {plan.train_steps} steps.')
-  if first >= plan.train_steps:
-    with program.context():
-      _, position = restore_or_create(saved, program, plan.seed)
+  print(f'{plan.model_dir} is trained: {position["batches"]} of {plan.train_steps} steps.')
+  if position['batches'] >= plan.train_steps:
     runlog.write_done(plan.model_dir, position, program.parameters())
-  saved.close()
 
 
 def check_numbers(**numbers: Any) -> None:

@@ -111,13 +111,13 @@ class Program:
     }
 
   def lower(self) -> jax.stages.Lowered:
-    """The update before compilation: (state, batch) -> (state, metrics), the state's memory given on to the next."""
+    """The update before compilation, see `step.make_train_step`; the state's memory is given on to the next."""
     update = step_lib.make_train_step(self.decoder, self.scoring, self.optimizer, self.microbatches)
-    state, batch = self.state_shapes(), self.batch_shapes()
-    out_shardings = jax.tree.map(lambda leaf: leaf.sharding, state), mesh_lib.replicated(self.mesh)
+    state, batch, whole = self.state_shapes(), self.batch_shapes(), mesh_lib.replicated(self.mesh)
+    out_shardings = jax.tree.map(lambda leaf: leaf.sharding, state), whole
     jitted = jax.jit(update, donate_argnums=0, out_shardings=out_shardings)
     with self.context():  # around nothing else: what JAX runs at once would run on this mesh, which may not be here
-      return jitted.lower(state, batch)
+      return jitted.lower(state, batch, jax.ShapeDtypeStruct((), bool, sharding=whole))
 
   def compiler_options(self) -> dict[str, Any] | None:
     """What the compiler for this mesh's devices is told."""

@@ -66,9 +66,11 @@ class RunLog:
       'seconds': seconds,
     }
 
-  def step(self, step: int, device_metrics: dict[str, jax.Array]) -> None:
-    """Reads the metrics of update number `step` from the device, when it is done."""
-    values = {name: float(value) for name, value in jax.device_get(device_metrics).items()}
+  def step(self, step: int, values: dict[str, float], applied: bool = True) -> None:
+    """Counts update number `step` and tells its metrics; of one that was not applied, only what it read is counted."""
+    if not applied:
+      self.tokens += values['tokens']
+      return
     flops = self._flops(values['padding'], values['scored'])
     self.tokens += values['tokens']
     self.scored += values['scored']

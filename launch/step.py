@@ -36,8 +36,8 @@ class Scoring:
   z_loss: float = 0.0
 
 
-def hidden_states(decoder: Decoder, params: dict, batch: Batch, attention: Any) -> jax.Array:
-  """The decoder's outputs for a batch under an attention rule, [B, L, D]."""
+def hidden_states(decoder: Decoder, params: dict, batch: Batch, attention: Any, **how: Any) -> Any:
+  """The decoder's outputs for a batch under an attention rule, [B, L, D]; `how` are more arguments of Flax's apply."""
   return decoder.apply(
     {'params': params},
     batch['decoder_input_tokens'],
@@ -47,6 +47,7 @@ def hidden_states(decoder: Decoder, params: dict, batch: Batch, attention: Any) 
     table=attention.table,
     levels_BxL=batch.get('decoder_levels'),
     groups_BxL=batch.get('decoder_groups'),
+    **how,
   )
 
 
@@ -68,19 +69,26 @@ def loss_sums(decoder: Decoder, scoring: Scoring, params: dict, batch: Batch) ->
 
 def make_train_step(
   decoder: Decoder, scoring: Scoring, optimizer: optax.GradientTransformation, microbatches: int = 1
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-  """A pure function (state, batch) -> (state, metrics).
+) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]:
+  """A pure function (state, batch, sound) -> (state, metrics).
+
+  An update whose loss or gradient is not finite leaves parameters and optimizer state as they are, and so does every
+  update with `sound` false. Handed on from one update to the next, 'sound' stops the state right before a broken
+  update although the host learns of it later.
 
   Metrics are float32 scalars: 'loss', each loss term by name, 'scored' (positions with weight), 'tokens' (tokens of the
-  corpus), 'padding' (its share of the batch's positions), 'grad_norm' (before clipping).
+  corpus), 'padding' (its share of the batch's positions), 'grad_norm' (before clipping); and 'sound', a bool scalar,
+  whether this update was applied.
   """
 
-  def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-    grads, sums = _gradients(decoder, scoring, state.params, batch, microbatches)
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+  def train_step(state: TrainState, batch: Batch, sound: jax.Array) -> tuple[TrainState, Metrics]:
+    grads, sums = gradients(decoder, scoring, state.params, batch, microbatches)
     metrics = _metrics(sums, batch) | {'grad_norm': optax.tree.norm(grads)}
-    return TrainState(step=state.step + 1, params=params, opt_state=opt_state), metrics
+    sound &= jnp.isfinite(metrics['loss']) & jnp.isfinite(metrics['grad_norm'])
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    new = optax.apply_updates(state.params, updates), opt_state
+    params, opt_state = jax.tree.map(lambda x, old: jnp.where(sound, x, old), new, (state.params, state.opt_state))
+    return TrainState(step=state.step + 1, params=params, opt_state=opt_state), metrics | {'sound': sound}
 
   return train_step
 
@@ -90,7 +98,9 @@ def make_eval_step(decoder: Decoder, scoring: Scoring) -> Callable[[dict, Batch]
   return lambda params, batch: loss_sums(decoder, dataclasses.replace(scoring, z_loss=0.0), params, batch)
 
 
-def _gradients(decoder: Decoder, scoring: Scoring, params: dict, batch: Batch, microbatches: int):
+def gradients(
+  decoder: Decoder, scoring: Scoring, params: dict, batch: Batch, microbatches: int
+) -> tuple[dict, dict[str, tuple[jax.Array, jax.Array]]]:
   """Gradient of the total loss, and the loss sums of the whole batch.
 
   Denominators do not depend on the parameters and are known from the weights alone, so each microbatch's numerators are

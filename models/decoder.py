@@ -74,7 +74,7 @@ class Decoder(nn.Module):
     rotary = layers.rotary_tables(positions_BxL, c.head_dim, c.rope_theta)
     x, _ = nn.scan(
       block,
-      variable_axes={'params': 0},
+      variable_axes={'params': 0, 'diagnosis': 0},  # the latter is empty but for `launch.diagnosis`
       split_rngs={'params': True},
       in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
       length=c.num_layers,

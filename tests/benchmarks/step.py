@@ -134,7 +134,7 @@ class Trainer:
       self._batch = mesh_lib.put_batch(device_mesh, variant.batch(batch, length))
       update = jax.jit(step.make_train_step(decoder, scoring, transform, microbatches), donate_argnums=0)
       began = time.perf_counter()
-      self._update = update.lower(self._state, self._batch).compile()
+      self._update = update.lower(self._state, self._batch, True).compile()
       self.compile_secs = time.perf_counter() - began
     memory = self._update.memory_analysis()
     self.peak_bytes = memory.argument_size_in_bytes + memory.temp_size_in_bytes
@@ -143,7 +143,7 @@ class Trainer:
     """Trains `steps` steps, reading each step's loss while the next one runs, as training does; the last loss."""
     pending, began = None, time.perf_counter()
     for n in range(steps):
-      self._state, metrics = self._update(self._state, self._batch)
+      self._state, metrics = self._update(self._state, self._batch, True)
       if pending is not None:
         value, now = float(pending), time.perf_counter()
         each(n - 1, now - began, value)

@@ -10,7 +10,7 @@ from unmask.launch import checkpoints, meters, metrics
 
 def _state(model_dir):
   saved = checkpoints.Checkpoints(str(model_dir))
-  step = saved.require_latest()
+  step = saved.newest_sound()
   items = ocp.args.Composite(state=ocp.args.StandardRestore(), position=ocp.args.JsonRestore())
   state = saved._manager.restore(step, args=items)
   saved.close()

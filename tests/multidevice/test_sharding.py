@@ -45,7 +45,7 @@ def _train(name: str, on: mesh.MeshConfig, devices: int, microbatches: int = 1, 
     update = jax.jit(step.make_train_step(decoder, scoring, transform, microbatches))
     losses = []
     for batch in batches or _batches(name):
-      current, metrics = update(current, mesh.put_batch(device_mesh, batch))
+      current, metrics = update(current, mesh.put_batch(device_mesh, batch), True)
       losses.append({key: float(value) for key, value in metrics.items()})
     return losses, jax.tree.map(np.asarray, current.params), current
 
@@ -116,7 +116,7 @@ def test_bfloat16_keeps_float32_parameters_and_losses():
   with mesh.context(device_mesh):
     current = state.create(decoder, transform, device_mesh, seed=0)
     update = jax.jit(step.make_train_step(decoder, step.Scoring(objective, 5), transform))
-    current, metrics = update(current, mesh.put_batch(device_mesh, _batches('mlm', 1)[0]))
+    current, metrics = update(current, mesh.put_batch(device_mesh, _batches('mlm', 1)[0]), True)
   assert {x.dtype for x in jax.tree.leaves(current.params)} == {np.dtype('float32')}
   assert metrics['loss'].dtype == np.float32
   assert np.isfinite(float(metrics['loss']))
