@@ -1,6 +1,8 @@
 """Evaluation during training: the objective's own loss on held-out rows, with the same corruption every time."""
 
+import collections
 import dataclasses
+import itertools
 
 import jax
 import numpy as np
@@ -11,6 +13,8 @@ from . import mesh as mesh_lib
 from . import step as step_lib
 from .program import Program
 
+_AHEAD = 8  # batches on the device beside the one that it works on
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluation:
@@ -18,11 +22,18 @@ class Evaluation:
 
   Attributes:
     period: updates between evaluations; 0 evaluates at the end only.
-    batches: held-out batches.
+    batches: held-out batches, or fewer where the validation split has no more; None takes the whole split. They are
+      kept in the host's memory.
   """
 
   period: int = 100
-  batches: int = 8
+  batches: int | None = 8
+
+  def __post_init__(self) -> None:
+    if self.period < 0:
+      raise UserError(f'Evaluation.period is {self.period}; give 0 or more updates.')
+    if self.batches is not None and self.batches < 1:
+      raise UserError(f'Evaluation.batches is {self.batches}; give 1 or more, or None for the whole split.')
 
   def due(self, update: int, last: int) -> bool:
     """Whether an evaluation follows this update of a run that ends with `last`."""
@@ -44,7 +55,7 @@ class Batches:
   """A fixed set of held-out batches, kept on the host."""
 
   def __init__(self, program: Program, source: Source, how: Evaluation):
-    """Reads them; UserError if the validation split does not fill one."""
+    """Reads them; UserError if the validation split holds no example."""
     self._mesh = program.mesh
     stream = source.batches(
       program.objective,
@@ -53,19 +64,27 @@ class Batches:
       host=jax.process_index(),
       num_hosts=jax.process_count(),
     )
-    self._batches = [batch for _, batch in zip(range(how.batches), stream, strict=False)]
+    self._batches = list(itertools.islice(stream, how.batches))
     if not self._batches:
       raise UserError(
-        f'The validation split has fewer than BATCH_SIZE={program.batch_size} rows with an example of '
-        f'{type(program.objective).__name__}; lower BATCH_SIZE or hold out more text.'
+        f'No row of the validation split holds an example of {type(program.objective).__name__}; hold out more text '
+        '(a lower VALIDATION_ONE_IN) or take another objective.'
       )
 
   def loss(self, step: jax.stages.Compiled, params: dict) -> dict[str, float]:
     """'loss' and its terms by name, each over its own denominator summed over all batches."""
-    found = [step(params, mesh_lib.put_batch(self._mesh, batch)) for batch in self._batches]
     sums: dict[str, np.ndarray] = {}
-    for pairs in jax.device_get(found):
-      for name, pair in pairs.items():
+    running: collections.deque[dict] = collections.deque()
+
+    def read() -> None:
+      for name, pair in jax.device_get(running.popleft()).items():
         sums[name] = sums.get(name, np.zeros(2)) + np.array([float(x) for x in pair])
+
+    for batch in self._batches:
+      running.append(step(params, mesh_lib.put_batch(self._mesh, batch)))
+      if len(running) > _AHEAD:
+        read()
+    while running:
+      read()
     means = {name: float(top / max(bottom, 1e-9)) for name, (top, bottom) in sums.items()}
     return {'loss': sum(means.values()), **means}

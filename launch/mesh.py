@@ -15,6 +15,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from .. import UserError
 from ..models import logical_axes
 from ..models.config import DecoderConfig
+from ..objectives.base import HOST_FEATURES
 from .devices import by_slice
 
 
@@ -128,8 +129,9 @@ def context(mesh: Mesh) -> Iterator[None]:
 
 
 def put_batch(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-  """This process's rows of a global batch, as global arrays split over data and fsdp."""
+  """This process's rows of a global batch, as global arrays split over data and fsdp; HOST_FEATURES are left out."""
   return {
     name: jax.make_array_from_process_local_data(batch_sharding(mesh, value.ndim), value)
     for name, value in batch.items()
+    if name not in HOST_FEATURES
   }

@@ -36,6 +36,7 @@ MODEL_FEATURES = (
   'decoder_positions',
   'decoder_causal_attention',
 )
+HOST_FEATURES = ('example_id',)  # of a batch: for the host alone, never put on a device
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -174,6 +174,8 @@ def _draw_spans(seeds: tf.Tensor, count: tf.Tensor, length: tf.Tensor) -> tuple[
     lambda step, start, end, placed: tf.reduce_any(unfinished(step, placed)),
     body,
     (tf.constant(0), empty, empty, tf.zeros_like(count)),
+    # A batch of one row, known as such, would leave the loop as one of any number.
+    shape_invariants=tuple(tf.TensorShape([None] * rank) for rank in (0, 3, 3, 2)),
   )
   order = tf.argsort(tf.where(end > start, start, tf.int32.max), axis=-1)
   return tf.gather(start, order, batch_dims=2), tf.gather(end, order, batch_dims=2)

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from .. import UserError
 from ..objectives import preprocessor
-from ..objectives.base import MODEL_FEATURES, Objective, SpecialTokens
+from ..objectives.base import MODEL_FEATURES, Objective, SpecialTokens, Tensor
 from . import cache, prepared, register, rows, vocabularies
 from .units import annotate
 
@@ -151,24 +151,31 @@ class Source:
     Args:
       objective: what to do to the rows.
       batch_size: rows of a global batch.
-      split: 'train' is shuffled and endless, any other split is read once in order.
+      split: 'train' is shuffled and endless; any other split is read once, every row of it, and its last batch is
+        filled up with rows of padding, in which everything is 0.
       skip: global batches to leave out at the start: a resumed run's data position.
       host, num_hosts: host h keeps rows h * n .. (h + 1) * n - 1 of each batch, n = batch_size / num_hosts.
 
     Yields:
-      Dictionaries of the features of `objectives.base`, int32 or float32 [batch_size / num_hosts, model_length], and
-      'text_tokens', int32 [batch_size / num_hosts], tokens of the corpus in each row.
+      Dictionaries of the features of `objectives.base`, int32 or float32 [batch_size / num_hosts, model_length];
+      'text_tokens', int32 [batch_size / num_hosts], tokens of the corpus in each row; and 'example_id', int64
+      [batch_size / num_hosts], the rows' numbers in the corpus, -1 for a row of padding, which stays on the host.
     """
     local = batch_size // num_hosts
     corrupt = preprocessor.corrupt_block(objective, self.special, self.config.seed)
 
     def features(step: tf.Tensor, rows: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-      mine = {name: value[host * local : (host + 1) * local] for name, value in rows.items()}
+      whole, is_row = (rows, None) if split == 'train' else _filled(rows, batch_size)
+      mine = {name: value[host * local : (host + 1) * local] for name, value in whole.items()}
       mine['step'] = tf.fill([local], step if split == 'train' else tf.int64.max)  # held-out data: as training ends
       made = {name: value for name, value in corrupt(mine).items() if name in MODEL_FEATURES}
-      return made | {'text_tokens': tf.reduce_sum(tf.cast(mine['segment_ids'] > 0, tf.int32), axis=1)}
+      made['text_tokens'] = tf.reduce_sum(tf.cast(mine['segment_ids'] > 0, tf.int32), axis=1)
+      made['example_id'] = mine['example_id']
+      return made if is_row is None else _emptied(made, is_row[host * local : (host + 1) * local])
 
-    dataset = self.stream(split, objective).batch(batch_size, drop_remainder=True).skip(skip).enumerate(skip)
+    # The training split is endless: only another one has a last batch.
+    dataset = self.stream(split, objective).batch(batch_size, drop_remainder=split == 'train')
+    dataset = dataset.skip(skip).enumerate(skip)
     dataset = dataset.map(preprocessor.graph(features), num_parallel_calls=tf.data.AUTOTUNE)
     options = tf.data.Options()
     options.deterministic = True
@@ -213,3 +220,19 @@ class Source:
 
     epochs = np.iinfo(np.int64).max // 2_000_006 if split == 'train' else 1
     return tf.data.Dataset.range(epochs).flat_map(preprocessor.graph(one))
+
+
+def _filled(rows: dict[str, Tensor], count: int) -> tuple[dict[str, Tensor], Tensor]:
+  """The rows and after them the last one again, `count` in all, and which of them are the rows, bool [count].
+
+  So no objective has to know rows that hold nothing.
+  """
+  index, last = tf.range(count), tf.shape(rows['example_id'])[0] - 1
+  return {name: tf.gather(value, tf.minimum(index, last)) for name, value in rows.items()}, index <= last
+
+
+def _emptied(features: dict[str, Tensor], is_row: Tensor) -> dict[str, Tensor]:
+  """The features with nothing where there is no row: 0, and -1 for 'example_id'."""
+  shape = lambda value: [-1] + [1] * (value.shape.rank - 1)
+  empty = {name: tf.where(tf.reshape(is_row, shape(value)), value, 0) for name, value in features.items()}
+  return empty | {'example_id': tf.where(is_row, features['example_id'], -1)}

@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import hashlib
 import os
-import pickle
+import struct
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
@@ -130,7 +130,7 @@ class Spill:
 
   def put(self, document: Document) -> None:
     """Puts a document or piece by as it is."""
-    pickle.dump(document, self._files[shard_of(document['id'], self._shards)])
+    _dump(document, self._files[shard_of(document['id'], self._shards)])
 
 
 def sort(folder: str, shard: int, one_in: int) -> Counts:
@@ -149,7 +149,7 @@ def sort(folder: str, shard: int, one_in: int) -> Counts:
         last = document['id']
         if repeats:
           document = {_SOURCE: last} | document | {'id': f'{last}~{repeats + 1}'}
-        pickle.dump(document, out)
+        _dump(document, out)
         _count(counts, document, one_in)
         counts.renamed += bool(repeats)
       os.remove(path)
@@ -179,7 +179,7 @@ def _parted(path: str, parts: int) -> list[str]:
   with contextlib.ExitStack() as stack:
     files = [stack.enter_context(open(name, 'wb')) for name in paths]
     for document in _load(path):
-      pickle.dump(document, files[int.from_bytes(_hash(document['id'])[:4], 'big') * parts >> 32])
+      _dump(document, files[int.from_bytes(_hash(document['id'])[:4], 'big') * parts >> 32])
   os.remove(path)
   return paths
 
@@ -189,13 +189,19 @@ def stream(folder: str, shard: int) -> Iterator[Document]:
   return _load(sorted_path(folder, shard))
 
 
+def _dump(document: Document, file: BinaryIO) -> None:
+  """Writes how many texts there are, names and values in turn, how long each is, and the texts."""
+  parts = [text.encode('utf-8', 'surrogatepass') for item in document.items() for text in item]
+  file.write(struct.pack(f'<{1 + len(parts)}Q', len(parts), *map(len, parts)) + b''.join(parts))
+
+
 def _load(path: str) -> Iterator[Document]:
   with open(path, 'rb') as file:
-    while True:
-      try:
-        yield pickle.load(file)
-      except EOFError:
-        return
+    while count := file.read(8):
+      parts = int.from_bytes(count, 'little')
+      sizes = struct.unpack(f'<{parts}Q', file.read(8 * parts))
+      texts = [file.read(size).decode('utf-8', 'surrogatepass') for size in sizes]
+      yield dict(zip(texts[::2], texts[1::2], strict=True))
 
 
 def _raw(folder: str, shard: int) -> str:

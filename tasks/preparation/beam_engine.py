@@ -16,7 +16,6 @@ import collections
 import glob
 import json
 import os
-import pickle
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,7 +26,7 @@ from .. import corpora, spill
 from ..corpora import Document
 from ..units import beam_lexicon, salience, words
 from ..units.beam_lexicon import PipelineOptions, StandardOptions, beam
-from . import stages
+from . import plain, stages
 from .stages import Job
 
 _APART = ('DataflowRunner',)  # their workers see no file of ours
@@ -201,7 +200,7 @@ class _Write(beam.DoFn):
   def process(self, found: tuple[int, Any]) -> None:
     os.makedirs(self._folder, exist_ok=True)
     with open(os.path.join(self._folder, f'{found[0]:05d}'), 'wb') as file:
-      pickle.dump(found, file)
+      file.write(plain.dump(found))
 
 
 def _collected(folder: str) -> dict[int, Any]:
@@ -209,7 +208,7 @@ def _collected(folder: str) -> dict[int, Any]:
   result = {}
   for path in sorted(glob.glob(os.path.join(folder, '*'))):
     with open(path, 'rb') as file:
-      shard, value = pickle.load(file)
+      shard, value = plain.load(file.read(), plain.among(spill.Counts, stages.Annotated))
       result[shard] = value
   shutil.rmtree(folder, ignore_errors=True)
   return result

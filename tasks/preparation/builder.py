@@ -87,8 +87,8 @@ class LocalEngine:
   def _run(self, stage, what: str, many: int) -> list:
     shards = stage.job.shards
     count = self._count or (processes.available(shards) if self._characters >= many else 1)
-    if type(stage.job.tagger).__module__ == '__main__':
-      count = 1  # what the user's main module defines cannot be found from another process
+    if count > 1 and not processes.can_be_sent(stage):
+      count = 1  # another process would not find the user's tagger: his main module's, or no dataclass
     with _bar(what) as bar:
       return processes.run(stage, range(shards), count, bar.update)
 

@@ -5,7 +5,6 @@ module again (multiprocessing's would).
 import concurrent.futures
 import contextlib
 import os
-import pickle
 import queue
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO, cast
 
 from ... import UserError
+from . import plain
 
 _MOST = 16
 _START = f'from {__name__} import serve; serve()'
@@ -28,11 +28,20 @@ def available(shards: int) -> int:
   return min(_MOST, cores, shards)
 
 
+def can_be_sent(stage: Stage) -> bool:
+  """Whether other processes can take the stage: it is data, and what it is made of can be found by name."""
+  try:
+    plain.dump(stage)
+  except TypeError:
+    return False
+  return True
+
+
 def run(stage: Stage, shards: Sequence[int], count: int, tick: Callable[[int], Any]) -> list[Any]:
   """What the stage gives for each shard, in order.
 
   Args:
-    stage: can be pickled where `count` is above 1.
+    stage: a function of a module, or a dataclass of plain values, where `count` is above 1; see `can_be_sent`.
     shards: their numbers.
     count: of processes; 1 takes this one.
     tick: is told of documents done.
@@ -96,11 +105,11 @@ class _Worker:
         _send(self._to, shard)
         kind = 'tick'
         while kind == 'tick':
-          kind, value = pickle.load(self._from)
+          kind, value = _receive(self._from)
           if kind == 'failed':
-            raise value
+            raise UserError(value)
           told(kind, value)
-    except (EOFError, BrokenPipeError, pickle.UnpicklingError) as error:
+    except (EOFError, BrokenPipeError) as error:
       self._said.seek(0)
       last = (self._said.read().decode(errors='replace').strip().split('\n') or [''])[-1]
       raise UserError(
@@ -117,8 +126,16 @@ class _Worker:
 
 
 def _send(file: BinaryIO, value: Any) -> None:
-  pickle.dump(value, file)
+  file.write(plain.dump(value) + b'\n')
   file.flush()
+
+
+def _receive(file: BinaryIO) -> Any:
+  """The next value; EOFError where there is none, or only the beginning of one."""
+  line = file.readline()
+  if not line.endswith(b'\n'):
+    raise EOFError
+  return plain.load(line, plain.anywhere)
 
 
 def serve() -> None:
@@ -126,12 +143,12 @@ def serve() -> None:
   out = os.fdopen(os.dup(1), 'wb')
   os.dup2(2, 1)  # what libraries print is no answer
   try:
-    stage = pickle.load(sys.stdin.buffer)
+    stage = _receive(sys.stdin.buffer)
     while True:
       try:
-        shard = pickle.load(sys.stdin.buffer)
+        shard = _receive(sys.stdin.buffer)
       except EOFError:
         return
       _send(out, ('done', (shard, stage(shard, lambda n: _send(out, ('tick', n))))))
   except UserError as error:
-    _send(out, ('failed', error))
+    _send(out, ('failed', str(error)))

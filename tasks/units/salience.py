@@ -30,7 +30,7 @@ class Span(NamedTuple):
 
 
 class SpanTagger(Protocol):
-  """Finds the spans of a text."""
+  """Finds the spans of a text. One that is a dataclass of plain values is used by several processes at once."""
 
   @property
   def labels(self) -> tuple[str, ...]:

