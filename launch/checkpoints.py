@@ -1,13 +1,13 @@
 """Checkpoints: the training state and the data position, by Orbax, asynchronously."""
 
 import dataclasses
-import os
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 
 from .. import UserError
+from . import files
 from . import mesh as mesh_lib
 from .state import TrainState
 
@@ -33,12 +33,12 @@ class Checkpoints:
   """
 
   def __init__(self, model_dir: str, policy: CheckpointPolicy | None = None):
-    folder = os.path.abspath(os.path.join(model_dir, 'checkpoints'))
+    folder = files.path(model_dir) / 'checkpoints'
     options = ocp.CheckpointManagerOptions(
       max_to_keep=policy.keep if policy else None, create=policy is not None, enable_async_checkpointing=True
     )
     self._policy = policy
-    if policy is None and not os.path.isdir(folder):
+    if policy is None and not folder.is_dir():
       raise UserError(f'There are no checkpoints in {model_dir!r}; train it first, or mend --model_dir.')
     self._manager = ocp.CheckpointManager(folder, options=options, item_names=('state', 'position'))
 

@@ -15,6 +15,7 @@ from typing import Any
 import gin
 
 from .. import UserError
+from . import files as files_lib
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _INCLUDE = re.compile(r"""^include\s+['"](.+?)['"]""", re.MULTILINE)
@@ -77,6 +78,13 @@ def find(path: str) -> str:
   names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
   close = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or names
   raise UserError(f'There is no gin file {path!r}; {os.path.dirname(path) or "the folder"} has {", ".join(close)}.')
+
+
+def _is_in_bucket(path: str) -> bool:
+  return files_lib.is_remote(path) and files_lib.path(path).exists()
+
+
+gin.config.register_file_reader(lambda path: files_lib.path(path).open(), _is_in_bucket)
 
 
 def _parse(files: Sequence[str], bindings: Sequence[str]) -> None:
@@ -190,10 +198,7 @@ def save(folder: str) -> None:
   defaults).
   """
   for name, text in (('config.gin', gin.config_str()), ('operative_config.gin', gin.operative_config_str())):
-    scratch = os.path.join(folder, f'.{name}')
-    with open(scratch, 'w') as file:
-      file.write(text)
-    os.replace(scratch, os.path.join(folder, name))
+    files_lib.write_atomically(files_lib.path(folder) / name, text)
 
 
 def operative() -> str:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 from .. import UserError
+from . import files
 
 
 class Parser(argparse.ArgumentParser):
@@ -74,10 +75,14 @@ def parse_with_beam(flags: Parser, argv: Sequence[str]) -> tuple[argparse.Namesp
 
 def saved_config(model_dir: str) -> str:
   """The path of a run's saved configuration; UserError if there is no run."""
-  path = os.path.join(model_dir, 'config.gin')
-  if not os.path.exists(path):
+  path = files.path(model_dir) / 'config.gin'
+  try:
+    found = path.exists()
+  except Exception as error:  # of a bucket: gcsfs has errors of many kinds
+    raise UserError(f'{model_dir!r} cannot be read: {files.reason(error)}.') from error
+  if not found:
     raise UserError(f'{model_dir!r} is no trained model: it has no config.gin; mend --model_dir or train it first.')
-  return path
+  return os.fspath(path)
 
 
 def _literal(value: str) -> str:

@@ -9,6 +9,7 @@ from ..models.config import DecoderConfig
 from ..objectives.base import Objective
 from ..tasks import vocabularies
 from ..tasks.pipeline import Pipeline, Source
+from . import files
 
 # Settings that change neither the parameters nor what they mean: memory, speed and precision.
 _FREE = ('dtype', 'attention', 'remat', 'scan_unroll', 'loss_chunk', 'vocab_size')
@@ -45,13 +46,11 @@ def of_run(model: DecoderConfig, objective: Objective, pipeline: Pipeline, sourc
 
 def check(model_dir: str, now: dict, save: bool = False) -> None:
   """Compares with 'model.json' and raises UserError naming what differs; writes it where there is none and `save`."""
-  path = os.path.join(model_dir, 'model.json')
-  if os.path.exists(path):
-    with open(path) as file:
-      before = json.load(file)
+  path = files.path(model_dir) / 'model.json'
+  if path.exists():
+    before = json.loads(path.read_text())
     changed = [f'{name} was {before[name]} and is now {now[name]}' for name in now if before.get(name) != now[name]]
     if changed:
       raise UserError(f'{model_dir} holds another run: {"; ".join(changed)}. Use a new MODEL_DIR or the old settings.')
   elif save:
-    with open(path, 'w') as file:
-      json.dump(now, file, indent=2)
+    files.write_atomically(path, json.dumps(now, indent=2))

@@ -6,7 +6,6 @@
 import contextlib
 import dataclasses
 import json
-import os
 from typing import Any
 
 import jax
@@ -23,6 +22,7 @@ from . import (
   compiling,
   config,
   devices,
+  files,
   held_out,
   identity,
   meters,
@@ -149,7 +149,7 @@ class _Plan:
 
 def _open(plan: _Plan, pipeline: Pipeline, program: Program) -> tuple[Source, Program]:
   """The text, and the program for its vocabulary; UserError if the model directory is another run's."""
-  _make_dir(plan.model_dir)
+  files.probe(plan.model_dir)
   facts = identity.facts(program.model, program.objective, pipeline)
   facts |= identity.of_training(program.batch_size, plan.seed)
   identity.check(plan.model_dir, facts)
@@ -185,7 +185,7 @@ def _run(plan: _Plan, program: Program, source: Source, began: Startup) -> None:
       print(bound.line(), flush=True)
     began.mark('compile')
     log = runlog.RunLog(
-      Progress(os.path.basename(os.path.normpath(plan.model_dir)), first, plan.train_steps),
+      Progress(files.base(plan.model_dir), first, plan.train_steps),
       writer,
       meters.Meter(peak),
       position,
@@ -263,17 +263,6 @@ def check_numbers(**numbers: Any) -> None:
       raise UserError(f'{name}={value!r} must be a whole number of at least 1.')
 
 
-def _make_dir(model_dir: str) -> None:
-  try:
-    os.makedirs(model_dir, exist_ok=True)
-    probe = os.path.join(model_dir, '.writable')
-    with open(probe, 'w'):
-      pass
-    os.remove(probe)
-  except OSError as error:
-    raise UserError(f'MODEL_DIR {model_dir!r} cannot be written: {error.strerror}.') from error
-
-
 def _write_what_runs(model_dir: str, source: Source, objective: Objective, writer: metrics.Writer) -> None:
   """The configuration, in files and as TensorBoard text, and the realised shares of the objective on real rows."""
   if jax.process_index() > 0:
@@ -282,6 +271,5 @@ def _write_what_runs(model_dir: str, source: Source, objective: Objective, write
   shares = realised.shares(source, objective, num_rows=300)
   for line in realised.surprises(shares, objective):
     print(line)
-  with open(os.path.join(model_dir, 'realised.json'), 'w') as file:
-    json.dump(shares, file, indent=2)
+  files.write_atomically(files.path(model_dir) / 'realised.json', json.dumps(shares, indent=2))
   writer.text('config', f'```\n{config.operative()}\n```')
