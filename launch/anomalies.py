@@ -2,9 +2,9 @@
 
 import collections
 import dataclasses
+import io
 import json
 import math
-import os
 import statistics
 from typing import Any
 
@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from .. import UserError
+from . import files
 from .checkpoints import say
 
 _LEAST = 20  # losses seen before one can be called unusual
@@ -121,19 +122,22 @@ class Anomalies:
     self, kind: str, update: int, values: dict, batch: dict, more: dict, tensor: np.ndarray | None = None
   ) -> str:
     """Writes what is known of an update; returns the folder."""
-    folder = os.path.join(self._model_dir, 'anomalies', f'{kind}-{update:08d}')
+    folder = files.path(self._model_dir) / 'anomalies' / f'{kind}-{update:08d}'
     try:
-      os.makedirs(folder, exist_ok=True)
-      np.savez_compressed(os.path.join(folder, f'batch-{jax.process_index()}.npz'), **batch)
+      folder.mkdir(parents=True, exist_ok=True)
+      packed = io.BytesIO()
+      np.savez_compressed(packed, **batch)
+      (folder / f'batch-{jax.process_index()}.npz').write_bytes(packed.getvalue())
       if jax.process_index() == 0:
         if tensor is not None:
-          np.save(os.path.join(folder, 'first_bad_tensor.npy'), tensor)
+          packed = io.BytesIO()
+          np.save(packed, tensor)
+          (folder / 'first_bad_tensor.npy').write_bytes(packed.getvalue())
         known = {'kind': kind, 'step': update, 'example_ids': _ids(batch), **values, **more}
-        with open(os.path.join(folder, 'report.json'), 'w') as file:
-          json.dump(_strict(known), file, indent=2)
-    except OSError as error:
-      return f'nowhere ({folder}: {error.strerror})'
-    return folder
+        (folder / 'report.json').write_text(json.dumps(_strict(known), indent=2))
+    except Exception as error:  # whatever the disk or the bucket has: the run's own news are more important
+      return f'nowhere ({folder}: {files.reason(error)})'
+    return str(folder)
 
   @staticmethod
   def _say(line: str) -> None:

@@ -1,19 +1,17 @@
 """Checkpoints: the training state and the data position, by Orbax. What is read is what was saved, or is named."""
 
 import dataclasses
-import os
 import sys
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from etils import epath
 from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, EveryNSteps, LatestN, PreservationPolicy
 
 from .. import UserError
-from . import integrity
+from . import files, integrity
 from . import mesh as mesh_lib
 from .state import TrainState
 
@@ -68,7 +66,7 @@ class Checkpoints:
 
   def __init__(self, model_dir: str):
     """UserError if there is nothing to read."""
-    self._folder = folder_of(model_dir)
+    self._folder = files.path(model_dir) / 'checkpoints'
     if not self._folder.is_dir():
       raise UserError(f'There are no checkpoints in {model_dir!r}; train it first, or mend --model_dir.')
     self._manager = self._open()
@@ -82,16 +80,20 @@ class Checkpoints:
     """The newest whole checkpoint's step; its bytes are not looked at."""
     return self._manager.latest_step()
 
-  def restore(self, shapes: TrainState) -> tuple[int, TrainState, dict] | None:
+  def restore(self, shapes: TrainState, before: int | None = None) -> tuple[int, TrainState, dict] | None:
     """The newest sound checkpoint's step, its state where `shapes` say, and its position; None if there is none.
 
     Newer ones that are damaged are named.
+
+    Args:
+      shapes: of the state.
+      before: only checkpoints of earlier steps are looked at.
 
     Raises:
       UserError: all are damaged, or they are of another model.
     """
     items = ocp.args.Composite(state=ocp.args.StandardRestore(shapes), position=ocp.args.JsonRestore())
-    found = self._newest(items)
+    found = self._newest(items, before)
     return None if found is None else (found[0], found[1].state, found[1].position)
 
   def restore_params(self, shapes: dict, shardings: dict) -> tuple[int, dict]:
@@ -145,8 +147,8 @@ class Checkpoints:
       self._manager.reload()
     return sound
 
-  def _newest(self, items: ocp.args.Composite) -> tuple[int, Any] | None:
-    while (step := self.newest_sound()) is not None:
+  def _newest(self, items: ocp.args.Composite, before: int | None = None) -> tuple[int, Any] | None:
+    while (step := self.newest_sound(before)) is not None:
       found = reason = None
       try:
         found = self._manager.restore(step, args=items)
@@ -173,11 +175,6 @@ class Checkpoints:
   def close(self) -> None:
     """Nothing more is read."""
     self._manager.close()
-
-
-def folder_of(model_dir: str) -> epath.Path:
-  """Where the checkpoints of a model directory are."""
-  return epath.Path(os.path.abspath(os.path.join(model_dir, 'checkpoints')))
 
 
 def say(line: str) -> None:

@@ -12,9 +12,12 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from etils import epath
+
 import gin
 
 from .. import UserError
+from . import files as files_lib
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _INCLUDE = re.compile(r"""^include\s+['"](.+?)['"]""", re.MULTILINE)
@@ -80,6 +83,13 @@ def find(path: str) -> str:
   names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
   close = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or names
   raise UserError(f'There is no gin file {path!r}; {os.path.dirname(path) or "the folder"} has {", ".join(close)}.')
+
+
+def _is_in_bucket(path: str) -> bool:
+  return files_lib.is_remote(path) and files_lib.path(path).exists()
+
+
+gin.config.register_file_reader(lambda path: files_lib.path(path).open(), _is_in_bucket)
 
 
 def _parse(files: Sequence[str], bindings: Sequence[str]) -> None:
@@ -193,20 +203,16 @@ def save(folder: str) -> None:
   defaults).
   """
   for name, text in (('config.gin', gin.config_str()), ('operative_config.gin', gin.operative_config_str())):
-    scratch = os.path.join(folder, f'.{name}')
-    with open(scratch, 'w') as file:
-      file.write(text)
-    os.replace(scratch, os.path.join(folder, name))
+    files_lib.write_atomically(files_lib.path(folder) / name, text)
 
 
-def differences(path: str) -> dict[str, tuple[str, str]]:
+def differences(saved: epath.Path) -> dict[str, tuple[str, str]]:
   """Bindings that a saved operative configuration has otherwise than this process, by name: (there, here).
 
   What says where things lie or how often something is told is left out, and so is what only one of the two binds.
   """
   try:
-    with open(path) as file:
-      there = _values(file.read())
+    there = _values(saved.read_text())
   except OSError:
     return {}
   here = _values(operative())

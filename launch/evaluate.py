@@ -1,6 +1,5 @@
 """`unmask evaluate`: flags and a call a model."""
 
-import os
 import sys
 from collections.abc import Sequence
 
@@ -22,7 +21,7 @@ def _main(argv: Sequence[str]) -> None:
     files = options.gin_file or ['gin/runs/evaluate.gin']
     config.load(files, [*options.gin_bindings, f'MODEL_DIR = {model_dir!r}'], options.gin_search_paths, path)
     result = config.call(judge.evaluate)
-    print(f'{os.path.normpath(model_dir)}, checkpoint {result["checkpoint"]}, sees {result["sees"]}')
+    print(f'{model_dir.rstrip("/")}, checkpoint {result["checkpoint"]}, sees {result["sees"]}')
     for name, test in result['tests'].items():
       print(
         f'  {name:14} loss {test["loss"]:.3f} +- {test["loss_se"]:.3f} nats/token (unigram {test["unigram_loss"]:.3f})'

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 from .. import UserError
+from . import exits, files
 
 
 class Parser(argparse.ArgumentParser):
@@ -74,10 +75,14 @@ def parse_with_beam(flags: Parser, argv: Sequence[str]) -> tuple[argparse.Namesp
 
 def saved_config(model_dir: str) -> str:
   """The path of a run's saved configuration; UserError if there is no run."""
-  path = os.path.join(model_dir, 'config.gin')
-  if not os.path.exists(path):
+  path = files.path(model_dir) / 'config.gin'
+  try:
+    found = path.exists()
+  except Exception as error:  # of a bucket: gcsfs has errors of many kinds
+    raise UserError(f'{model_dir!r} cannot be read: {files.reason(error)}.') from error
+  if not found:
     raise UserError(f'{model_dir!r} is no trained model: it has no config.gin; mend --model_dir or train it first.')
-  return path
+  return os.fspath(path)
 
 
 def _literal(value: str) -> str:
@@ -107,12 +112,15 @@ def quiet() -> Iterator[None]:
 
 
 def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None) -> int:
-  """Calls a command; prints a UserError as one line and returns 2, an interrupt returns 130."""
+  """Calls a command; prints a UserError as one line; returns the exit status, see `exits`."""
   try:
     return main(sys.argv[1:] if argv is None else argv) or 0
   except UserError as error:
     print(f'unmask: {error}', file=sys.stderr)
-    return 2
+    return exits.MISTAKE
+  except exits.Preempted as stopped:
+    print(f'unmask: {stopped}', file=sys.stderr)
+    return stopped.status
   except KeyboardInterrupt:
     print('unmask: interrupted.', file=sys.stderr)
-    return 130
+    return exits.INTERRUPTED

@@ -9,7 +9,7 @@ from ..models.config import DecoderConfig
 from ..objectives.base import Objective
 from ..tasks import vocabularies
 from ..tasks.pipeline import Pipeline, Source
-from . import config
+from . import config, files
 from .optimizers import Optimizer
 
 # Settings that change neither the parameters nor what they mean: memory, speed and precision.
@@ -47,15 +47,13 @@ def of_run(model: DecoderConfig, objective: Objective, pipeline: Pipeline, sourc
 
 def check(model_dir: str, now: dict, save: bool = False) -> None:
   """Compares with 'model.json' and raises UserError naming what differs; writes it where there is none and `save`."""
-  path = os.path.join(model_dir, 'model.json')
-  if os.path.exists(path):
-    with open(path) as file:
-      before = json.load(file)
+  path = files.path(model_dir) / 'model.json'
+  if path.exists():
+    before = json.loads(path.read_text())
     changed = {name: (before[name], now[name]) for name in now if name in before and before[name] != now[name]}
     if changed:
-      changed = config.differences(os.path.join(model_dir, 'operative_config.gin')) or changed
+      changed = config.differences(files.path(model_dir) / 'operative_config.gin') or changed
       each = '; '.join(f'{name} was {old} and is now {new}' for name, (old, new) in changed.items())
       raise UserError(f'{model_dir} holds another run: {each}. Use a new MODEL_DIR or the old settings.')
   elif save:
-    with open(path, 'w') as file:
-      json.dump(now, file, indent=2)
+    files.write_atomically(path, json.dumps(now, indent=2))

@@ -1,6 +1,7 @@
 """One judge for all: the same held-out questions to every model, each answered through its own objective's scorer."""
 
 import dataclasses
+import io
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -18,7 +19,7 @@ from ..objectives.scoring import Query, ScoringRow
 from ..tasks.evaluation import Questions, digest
 from ..tasks.pipeline import Pipeline, Source
 from . import checkpoints as checkpoints_lib
-from . import config, identity
+from . import config, files, identity
 from . import mesh as mesh_lib
 from . import state as state_lib
 from .step import Batch, hidden_states
@@ -48,13 +49,12 @@ def evaluate(
   mesh_lib.check_batch(device_mesh, batch_size)
   source = pipeline.open()
   identity.check(model_dir, identity.of_run(model, objective, pipeline, source))
-  path = os.path.join(model_dir, 'evaluation.json')
+  path = files.path(model_dir) / 'evaluation.json'
   saved = checkpoints_lib.Checkpoints(model_dir)
   queries = questions.draw(source)
   facts = {'checkpoint': saved.newest_sound(), 'questions': dataclasses.asdict(questions), 'asked': digest(queries)}
-  if os.path.exists(path):
-    with open(path) as file:
-      before = json.load(file)
+  if path.exists():
+    before = json.loads(path.read_text())
     if all(before.get(name) == value for name, value in facts.items()):
       saved.close()
       return before
@@ -62,14 +62,14 @@ def evaluate(
     runner = Runner.restore(saved, source, model, objective, device_mesh, batch_size)
     tests, by_cluster = {}, {}
     for name, asked in queries.items():
-      tests[name], by_cluster[name] = runner.test(asked, f'{os.path.basename(os.path.normpath(model_dir))}: {name}')
+      tests[name], by_cluster[name] = runner.test(asked, f'{files.base(model_dir)}: {name}')
   scorer = objective.scorer(source.special)
   result = facts | {'sees': scorer.sees, 'home': objective.home, 'tests': tests}
   # Losses by cluster of queries, so that a report can compare two models on the same questions.
-  np.savez_compressed(os.path.join(model_dir, 'evaluation.npz'), **by_cluster)
-  with open(path + '.tmp', 'w') as file:
-    json.dump(result, file, indent=2)
-  os.replace(path + '.tmp', path)
+  arrays = io.BytesIO()
+  np.savez_compressed(arrays, **by_cluster)
+  files.write_atomically(path.with_name('evaluation.npz'), arrays.getvalue())
+  files.write_atomically(path, json.dumps(result, indent=2))
   return result
 
 

@@ -5,44 +5,115 @@ import fcntl
 import json
 import os
 import socket
+import threading
 import time
+import uuid
 from collections.abc import Iterator
 
+import jax
+
 from .. import UserError
+from . import files
+from .checkpoints import all_agree
+
+_NAME = '.lock'
+BEAT = 20.0
+"""Seconds between signs of life in a bucket."""
+
+STALE = 3 * BEAT
+"""Seconds without one after which the lock of a bucket is taken over."""
 
 
 @contextlib.contextmanager
 def alone(model_dir: str) -> Iterator[None]:
-  """Inside, no other process is in here; UserError that names who is, if somebody is.
+  """Inside, no other run is in here; of several processes of one run, the first holds the lock for all.
 
-  The kernel gives the lock back when its process ends, however it ends: one that a dead process left is no hindrance.
+  Raises:
+    UserError: somebody is; names who, as far as is known.
   """
-  path = os.path.join(model_dir, '.lock')
-  try:
-    file = open(path, 'a+')  # noqa: SIM115  held, and closed below
-  except OSError as error:
-    raise UserError(f'MODEL_DIR {model_dir!r} cannot be written: {error.strerror}.') from error
-  with file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-      raise UserError(
-        f'{model_dir} is in use by {_holder(file)}: one run at a time writes into a MODEL_DIR. '
-        'Stop it first, or use another MODEL_DIR.'
-      ) from error
-    with contextlib.suppress(OSError):  # on a full disk nobody learns who is in here
-      file.truncate(0)
-      holder = {'host': socket.gethostname(), 'process': os.getpid(), 'since': time.strftime('%Y-%m-%d %H:%M:%S')}
-      file.write(json.dumps(holder))
-      file.flush()
+  with contextlib.ExitStack() as held:
+    refused = None
+    if jax.process_index() == 0:
+      try:
+        held.enter_context(_in_bucket(model_dir) if files.is_remote(model_dir) else _on_disk(model_dir))
+      except UserError as error:
+        refused = error
+    if not all_agree(refused is None):
+      raise refused or UserError(f'{model_dir} is in use by another run; see what the first process says.')
     yield
 
 
-def _holder(file) -> str:
-  """Who wrote into the lock."""
+@contextlib.contextmanager
+def _on_disk(model_dir: str) -> Iterator[None]:
+  """The kernel gives the lock back when its process ends, however it ends: a dead process leaves no hindrance."""
+  with open(os.path.join(model_dir, _NAME), 'a+') as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+      file.seek(0)
+      raise _refusal(model_dir, file.read()) from error
+    with contextlib.suppress(OSError):  # on a full disk nobody learns who is in here
+      file.truncate(0)
+      file.write(_me())
+      file.flush()
+    yield
+    file.truncate(0)
+
+
+@contextlib.contextmanager
+def _in_bucket(model_dir: str) -> Iterator[None]:
+  """An object with signs of life. Two runs that begin in the same second may both find it stale: the later one wins."""
+  lock, me, end = files.path(model_dir) / _NAME, _me(), threading.Event()
+  read = lambda: lock.read_text() if lock.exists() else ''
+  before = read()
+  if before and not _is_dead(before):
+    print(f'unmask: {model_dir} is locked; waiting {STALE:.0f} s for a sign of life.', flush=True)
+    time.sleep(STALE)
+    if read() != before:
+      raise _refusal(model_dir, read())
+
+  def live() -> None:
+    while not end.wait(BEAT):
+      with contextlib.suppress(Exception):  # a bucket that cannot be reached now is reached the next time
+        lock.write_text(json.dumps(json.loads(me) | {'sign_of_life': time.time()}))
+
+  lock.write_text(me)
+  thread = threading.Thread(target=live, name='lock', daemon=True)
+  thread.start()
   try:
-    file.seek(0)
-    found = json.load(file)
-    return f'process {found["process"]} on {found["host"]} since {found["since"]}'
-  except (OSError, ValueError, KeyError, TypeError):
-    return 'another process'
+    yield
+  finally:
+    end.set()
+    thread.join()
+    with contextlib.suppress(Exception):
+      lock.unlink()
+
+
+def _me() -> str:
+  since = time.strftime('%Y-%m-%d %H:%M:%S')
+  return json.dumps({'host': socket.gethostname(), 'process': os.getpid(), 'since': since, 'id': uuid.uuid4().hex})
+
+
+def _is_dead(holder: str) -> bool:
+  """Whether the holder was a process of this host, and is no more."""
+  try:
+    found = json.loads(holder)
+    if found['host'] != socket.gethostname():
+      return False
+    os.kill(int(found['process']), 0)
+  except ProcessLookupError:
+    return True
+  except (ValueError, KeyError, TypeError, OSError):
+    return False
+  return False
+
+
+def _refusal(model_dir: str, holder: str) -> UserError:
+  try:
+    found = json.loads(holder)
+    who = f'process {found["process"]} on {found["host"]} since {found["since"]}'
+  except (ValueError, KeyError, TypeError):
+    who = 'another process'
+  return UserError(
+    f'{model_dir} is in use by {who}: one run at a time writes into a MODEL_DIR. Stop it first, or take another one.'
+  )

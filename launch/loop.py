@@ -5,8 +5,8 @@
 
 import contextlib
 import dataclasses
+import inspect
 import json
-import os
 from typing import Any
 
 import jax
@@ -22,6 +22,7 @@ from . import (
   compiling,
   config,
   devices,
+  files,
   held_out,
   identity,
   locking,
@@ -114,23 +115,23 @@ def train(
     log_period=log_period,
     profiled=profiling.parse(profile_steps, train_steps),
   )
-  program = Program(
+  program = make_program(
     model=model,
     objective=objective,
-    text_length=pipeline.text_length,
+    pipeline=pipeline,
+    train_steps=train_steps,
     batch_size=batch_size,
-    optimizer=optimizer.build(train_steps),
-    mesh=mesh.build(),
+    optimizer=optimizer,
     microbatches=microbatches,
     z_loss=z_loss,
+    mesh=mesh,
     tpu_compiler_options=tpu_compiler_options,
   )
-  program.check()
   start.cache(compilation_cache)
   # 2. Nobody else runs here. The text gives the vocabulary, which settles the program; then it is run.
-  _make_dir(plan.model_dir)
+  files.probe(plan.model_dir)
   with locking.alone(plan.model_dir), Interruption().listening() as interruption:
-    source, program = _open(plan, pipeline, program)
+    source, program = opened(model_dir, pipeline, program, identity.of_training(batch_size, seed, optimizer, z_loss))
     _run(plan, program, source, interruption, began)
 
 
@@ -161,14 +162,65 @@ class _Plan:
     return np.asarray(jax.jit(jax.vmap(schedule))(jnp.arange(self.train_steps)))
 
 
-def _open(plan: _Plan, pipeline: Pipeline, program: Program) -> tuple[Source, Program]:
-  """The text, and the program for its vocabulary; UserError if the model directory is another run's."""
-  facts = identity.facts(program.model, program.objective, pipeline)
-  facts |= identity.of_training(program.batch_size, plan.seed, plan.optimizer, program.z_loss)
-  identity.check(plan.model_dir, facts)
+def bound() -> dict[str, Any]:
+  """The arguments that gin's bindings and defaults give `train`; it is not called.
+
+  Raises:
+    UserError: a binding that nothing uses, or one that is missing.
+  """
+  parameters = inspect.signature(train).parameters.values()
+  values = {one.name: one.default for one in parameters} | config.bound(train)
+  config.refuse_unused()
+  for name in ('model', 'objective', 'pipeline', 'train_steps', 'batch_size'):
+    if values[name] is inspect.Parameter.empty:
+      raise UserError(f'train needs {name}: bind it in a gin file, as gin/runs/pretrain.gin does.')
+  return values
+
+
+def make_program(
+  *,
+  model: DecoderConfig,
+  objective: Objective,
+  pipeline: Pipeline,
+  train_steps: int,
+  batch_size: int,
+  optimizer: Optimizer,
+  microbatches: int,
+  z_loss: float,
+  mesh: mesh_lib.MeshConfig,
+  tpu_compiler_options: CompilerOptions,
+  **_: Any,
+) -> Program:
+  """The program of a run by `train`'s arguments, of which it needs these; checked, but for its vocabulary."""
+  program = Program(
+    model=model,
+    objective=objective,
+    text_length=pipeline.text_length,
+    batch_size=batch_size,
+    optimizer=optimizer.build(train_steps),
+    mesh=mesh.build(),
+    microbatches=microbatches,
+    z_loss=z_loss,
+    tpu_compiler_options=tpu_compiler_options,
+  )
+  program.check()
+  return program
+
+
+def opened(
+  model_dir: str, pipeline: Pipeline, program: Program, training: dict, save: bool = True
+) -> tuple[Source, Program]:
+  """The text, and the program for its vocabulary; UserError if the model directory is another run's.
+
+  Args:
+    training: `identity.of_training`.
+    save: whether the directory is from now on this run's.
+  """
+  facts = identity.facts(program.model, program.objective, pipeline) | training
+  identity.check(model_dir, facts)
   source = pipeline.open()
   model = program.model.with_vocabulary(source.vocabulary.vocab_size)
-  identity.check(plan.model_dir, facts | identity.of_source(source, model), save=jax.process_index() == 0)
+  identity.check(model_dir, facts | identity.of_source(source, model), save=save and jax.process_index() == 0)
   program = dataclasses.replace(program, model=model)
   program.check()  # the vocabulary's size is known only now
   return source, program
@@ -200,7 +252,7 @@ def _run(plan: _Plan, program: Program, source: Source, interruption: Interrupti
         print(bound.line(), flush=True)
       began.mark('compile')
       log = runlog.RunLog(
-        Progress(os.path.basename(os.path.normpath(plan.model_dir)), first, plan.train_steps),
+        Progress(files.base(plan.model_dir), first, plan.train_steps),
         writer,
         meters.Meter(devices.peak_of(program.mesh.devices.flat)),
         position,
@@ -220,7 +272,7 @@ def _run(plan: _Plan, program: Program, source: Source, interruption: Interrupti
         saved=saved,
         profile=profiling.Profile(plan.profiled, plan.model_dir),
         anomalies=Anomalies(plan.anomalies, plan.model_dir),
-        watchdog=Watchdog(plan.watchdog, os.path.join(plan.model_dir, 'hangs')),
+        watchdog=Watchdog(plan.watchdog, plan.model_dir),
         interruption=interruption,
         last=plan.last,
       )
@@ -256,17 +308,6 @@ def check_numbers(**numbers: Any) -> None:
       raise UserError(f'{name}={value!r} must be a whole number of at least 1.')
 
 
-def _make_dir(model_dir: str) -> None:
-  try:
-    os.makedirs(model_dir, exist_ok=True)
-    probe = os.path.join(model_dir, '.writable')
-    with open(probe, 'w'):
-      pass
-    os.remove(probe)
-  except OSError as error:
-    raise UserError(f'MODEL_DIR {model_dir!r} cannot be written: {error.strerror}.') from error
-
-
 def _write_what_runs(model_dir: str, source: Source, objective: Objective, writer: metrics.Writer) -> None:
   """The configuration, in files and as TensorBoard text, and the realised shares of the objective on real rows."""
   if jax.process_index() > 0:
@@ -275,6 +316,5 @@ def _write_what_runs(model_dir: str, source: Source, objective: Objective, write
   shares = realised.shares(source, objective, num_rows=300)
   for line in realised.surprises(shares, objective):
     print(line)
-  with open(os.path.join(model_dir, 'realised.json'), 'w') as file:
-    json.dump(shares, file, indent=2)
+  files.write_atomically(files.path(model_dir) / 'realised.json', json.dumps(shares, indent=2))
   writer.text('config', f'```\n{config.operative()}\n```')

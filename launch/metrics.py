@@ -1,10 +1,14 @@
 """Where a run's numbers go: 'metrics.jsonl' and TensorBoard, both in the model directory."""
 
 import json
-import os
+import sys
+import threading
+from collections.abc import Callable
 from typing import Protocol
 
 import jax
+
+from . import board, files, lines
 
 
 class Writer(Protocol):
@@ -26,34 +30,91 @@ def writer(model_dir: str, first_step: int) -> Writer:
 
 
 class MetricsWriter:
-  """Writes scalars by step. A resumed run takes back what it had written beyond the step it resumes from."""
+  """Writes scalars by step. A resumed run takes back what it had written beyond the step it resumes from.
+
+  What cannot be written is kept in memory and written with the next line that can: a full disk ends no training.
+  """
 
   def __init__(self, model_dir: str, first_step: int):
-    self._path = os.path.join(model_dir, 'metrics.jsonl')
-    kept = [row for row in read(model_dir) if row['step'] <= first_step]
-    scratch = self._path + '.tmp'
-    with open(scratch, 'w') as file:
-      file.writelines(json.dumps(row) + '\n' for row in kept)
-    os.replace(scratch, self._path)
-    self._file = open(self._path, 'a')  # noqa: SIM115  closed in close()
-    from clu import metric_writers  # brings TensorFlow, which readers of metrics do not need
-
-    self._board = metric_writers.SummaryWriter(os.path.join(model_dir, 'tensorboard'))
+    """UserError if the directory cannot be written to begin with."""
+    folder = files.path(model_dir)
+    self._model_dir = model_dir
+    self._lines = lines.Lines(folder, keep=lambda line: json.loads(line)['step'] <= first_step)
+    self._board = board.Board(folder)
+    self._kept: list[dict] = []
+    self._warned = False
+    # A bucket answers in its own time, which the loop does not wait for.
+    self._behind = _Behind(self._write_kept) if files.is_remote(folder) else None
 
   def write(self, step: int, values: dict[str, float]) -> None:
-    """Adds one line, 'step' and the values, and the same scalars to TensorBoard."""
-    self._file.write(json.dumps({'step': step, **values}) + '\n')
-    self._file.flush()
-    self._board.write_scalars(step, values)
+    """Adds one line, 'step' and the values, and the same scalars to TensorBoard. Raises nothing."""
+    self._kept.append({'step': step, **values})
+    if self._behind:
+      self._behind.wake()
+    else:
+      self._write_kept()
 
   def text(self, name: str, value: str) -> None:
     """Adds a text to TensorBoard."""
-    self._board.write_texts(0, {name: value})
+    self._board.text(name, value)
 
   def close(self) -> None:
-    self._file.close()
-    self._board.flush()
+    """Tries a last time to write what is kept, and says how many lines are lost if it cannot."""
+    if self._behind:
+      self._behind.close()
+    if reason := self._write_kept():
+      lost = f'{len(self._kept)} {"line" if len(self._kept) == 1 else "lines"} of metrics'
+      _warn(f'{lost} could not be written to {self._model_dir} and are lost: {reason}.')
     self._board.close()
+
+  def _write_kept(self) -> str | None:
+    """Writes all lines that are kept, in order; the reason if that cannot be done now."""
+    rows = self._kept[:]  # the loop may add more meanwhile
+    if not rows:
+      return None
+    try:
+      self._lines.append(''.join(json.dumps(row) + '\n' for row in rows))
+    except Exception as error:
+      reason = files.reason(error)
+      if not self._warned:
+        place = f'metrics cannot be written to {self._model_dir}: {reason}'
+        _warn(f'{place}; they are kept and written when there is room.')
+      self._warned = True
+      return reason
+    del self._kept[: len(rows)]
+    self._warned = False
+    for row in rows:
+      self._board.scalars(row['step'], {name: value for name, value in row.items() if name != 'step'})
+    return None
+
+
+def _warn(sentence: str) -> None:
+  print(f'unmask: {sentence}', file=sys.stderr, flush=True)
+
+
+class _Behind:
+  """Does one piece of work in a thread, once for any number of wakes that come while it is under way."""
+
+  def __init__(self, work: Callable[[], object]):
+    self._work, self._wanted, self._closing = work, threading.Event(), False
+    self._thread = threading.Thread(target=self._run, name='metrics', daemon=True)
+    self._thread.start()
+
+  def _run(self) -> None:
+    while not self._closing:
+      self._wanted.wait()
+      self._wanted.clear()
+      self._work()
+
+  def wake(self) -> None:
+    """The work is wanted."""
+    self._wanted.set()
+
+  def close(self) -> None:
+    """Waits for the work under way, if any."""
+    self._closing = True
+    self._wanted.set()
+    self._thread.join()
 
 
 class NoWriter:
@@ -71,9 +132,4 @@ class NoWriter:
 
 def read(model_dir: str) -> list[dict]:
   """All lines of a run's metrics, in order; a last line cut off by a crash is left out."""
-  try:
-    with open(os.path.join(model_dir, 'metrics.jsonl')) as file:
-      lines = file.read().split('\n')[:-1]
-  except FileNotFoundError:
-    return []
-  return [json.loads(line) for line in lines]
+  return [json.loads(line) for line in lines.read(files.path(model_dir))]

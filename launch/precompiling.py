@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import inspect
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -15,7 +14,7 @@ from ..models.config import DecoderConfig
 from ..tasks import prepared, register, vocabularies
 from ..tasks.pipeline import Pipeline
 from ..tasks.preparation import stages
-from . import config, flags, loop, searching, slices, study, tables
+from . import flags, loop, searching, slices, study, tables
 from .mesh import MeshConfig
 from .study import Settings, Study, TooBig
 
@@ -61,12 +60,7 @@ def configured(mesh: MeshConfig | None = None) -> Settings:
   Args:
     mesh: in place of the mesh that is bound.
   """
-  parameters = inspect.signature(loop.train).parameters.values()
-  bound = {one.name: one.default for one in parameters} | config.bound(loop.train)
-  config.refuse_unused()
-  for name in ('model', 'objective', 'pipeline', 'train_steps', 'batch_size'):
-    if bound[name] is inspect.Parameter.empty:
-      raise UserError(f'train needs {name}: bind it in a gin file, as gin/runs/pretrain.gin does.')
+  bound = loop.bound()
   pipeline: Pipeline = bound['pipeline']
   numbers = {name: bound[name] for name in ('batch_size', 'train_steps', 'microbatches')}
   loop.check_numbers(**numbers)

@@ -1,13 +1,15 @@
 """A trace of a few updates, for XProf and TensorBoard: see docs/profiling.md."""
 
 import contextlib
-import os
+import shutil
+import tempfile
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 
 from .. import UserError
+from . import files
 
 Steps = Sequence[int] | str | int | None
 
@@ -42,7 +44,9 @@ class Profile:
 
   def __init__(self, steps: tuple[int, int] | None, model_dir: str):
     self._steps = steps
-    self._folder = os.path.abspath(os.path.join(model_dir, 'profile'))
+    self._place = files.path(model_dir) / 'profile'
+    # JAX writes traces to local folders: what goes to a bucket is copied there.
+    self._folder = tempfile.mkdtemp(prefix='unmask-profile-') if steps and files.is_remote(model_dir) else None
     self._running = False
 
   def begins(self, update: int) -> bool:
@@ -54,7 +58,7 @@ class Profile:
     jax.block_until_ready(state)
     options = jax.profiler.ProfileOptions()
     options.python_tracer_level = 0  # an event for every call of Python would slow down what is measured
-    jax.profiler.start_trace(self._folder, profiler_options=options)
+    jax.profiler.start_trace(self._folder or str(self._place), profiler_options=options)
     self._running = True
 
   def step(self, update: int) -> contextlib.AbstractContextManager:
@@ -70,3 +74,6 @@ class Profile:
     if self._running:
       self._running = False
       jax.profiler.stop_trace()
+      if self._folder:
+        files.copy_tree(self._folder, self._place)
+        shutil.rmtree(self._folder, ignore_errors=True)

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 
 from .. import UserError
-from . import report_page, report_plots, results
+from . import files, report_page, report_plots, results
 
 
 def report(model_dirs: Sequence[str], out: str) -> str:
@@ -26,14 +26,14 @@ def report(model_dirs: Sequence[str], out: str) -> str:
   groups = results.group(runs)
   markdown = report_page.markdown(groups)
   page = report_page.page(groups, report_plots.curves(groups), report_plots.tests(groups))
+  folder = files.path(out)
   try:
-    os.makedirs(out, exist_ok=True)
+    if not files.is_remote(folder):
+      folder.mkdir(parents=True, exist_ok=True)
     for name, text in (('report.md', markdown), ('report.html', page)):
-      with open(os.path.join(out, name), 'w', encoding='utf-8') as file:
-        file.write(text)
-  except OSError as error:
-    raise UserError(f'The report cannot be written to {out!r}: {error.strerror}.') from error
-  path = os.path.join(out, 'report.html')
+      (folder / name).write_text(text)
+  except Exception as error:
+    raise UserError(f'The report cannot be written to {out!r}: {files.reason(error)}.') from error
   print(markdown)
-  print(f'The report is {os.path.abspath(path)} (its table: {os.path.join(out, "report.md")}).')
-  return path
+  print(f'The report is {folder / "report.html"} (its table: {os.path.join(out, "report.md")}).')
+  return os.path.join(out, 'report.html')

@@ -2,15 +2,15 @@
 
 import collections
 import dataclasses
+import io
 import json
-import os
 import statistics
 from collections.abc import Sequence
 
 import numpy as np
 
 from .. import UserError
-from . import metrics
+from . import files, metrics
 
 TEST_TITLES = {
   'left_to_right': 'Left to right',
@@ -39,24 +39,25 @@ class Run:
   def read(cls, model_dir: str) -> 'Run':
     """Reads a trained and judged model directory; UserError naming the file that is missing."""
 
+    folder = files.path(model_dir)
+
     def load(name: str, command: str) -> dict:
-      path = os.path.join(model_dir, name)
-      if not os.path.exists(path):
+      path = folder / name
+      if not path.exists():
         raise UserError(f'{model_dir!r} has no {name}; run unmask {command} on it first.')
-      with open(path) as file:
-        return json.load(file)
+      return json.loads(path.read_text())
 
     done, evaluation = load('done.json', 'train'), load('evaluation.json', 'evaluate')
-    base = os.path.basename(os.path.normpath(model_dir))
-    path = os.path.join(model_dir, 'cell.json')
-    cell = load('cell.json', 'sweep') if os.path.exists(path) else {'objective': base, 'seed': 0}
+    alone: dict = {'objective': files.base(model_dir), 'seed': 0}
+    cell = load('cell.json', 'sweep') if (folder / 'cell.json').exists() else alone
+    name = 'operative_config.gin'
     try:
-      with open(os.path.join(model_dir, 'operative_config.gin')) as file:
-        operative = file.read()
-      with np.load(os.path.join(model_dir, 'evaluation.npz')) as file:
+      operative = (folder / name).read_text()
+      name = 'evaluation.npz'
+      with np.load(io.BytesIO((folder / name).read_bytes())) as file:
         arrays = dict(file)
     except OSError as error:
-      raise UserError(f'{error.filename} cannot be read ({error.strerror}); run unmask evaluate again.') from error
+      raise UserError(f'{folder / name} cannot be read ({files.reason(error)}); run unmask evaluate again.') from error
     return cls(
       cell['objective'],
       cell['seed'],

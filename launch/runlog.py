@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 import jax
 import numpy as np
 
-from . import meters, metrics, progress, startup
+from . import files, meters, metrics, progress, startup
 
 START = {'batches': 0, 'tokens': 0.0, 'scored': 0.0, 'flops': 0.0, 'seconds': 0.0}
 """The position of a run that has not begun: global batches consumed, tokens of the corpus read, positions scored, model
@@ -145,5 +144,4 @@ def write_done(model_dir: str, position: dict, parameters: int) -> None:
     'train_flops': position['flops'],
     **medians,
   }
-  with open(os.path.join(model_dir, 'done.json'), 'w') as file:
-    json.dump(facts, file, indent=2)
+  files.write_atomically(files.path(model_dir) / 'done.json', json.dumps(facts, indent=2))

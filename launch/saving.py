@@ -11,8 +11,8 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from .. import UserError
-from . import integrity
-from .checkpoints import ITEMS, CheckpointPolicy, Checkpoints, all_agree, folder_of, say
+from . import files, integrity
+from .checkpoints import ITEMS, CheckpointPolicy, Checkpoints, all_agree, say
 from .state import TrainState
 
 # Orbax logs each failure with its stack in several threads; `Saver` says it once, in one line.
@@ -25,7 +25,7 @@ class Saver(Checkpoints):
   def __init__(self, model_dir: str, policy: CheckpointPolicy):
     """UserError if nothing can be written there."""
     self._policy = policy
-    self._folder = folder_of(model_dir)
+    self._folder = files.path(model_dir) / 'checkpoints'
     self._problems: dict[int, str | None] = {}
     self._under_way: int | None = None  # the step of the save that was begun last, until it is known to be whole
     self._owed = False  # a save was put off because the one before was still being written

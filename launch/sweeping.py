@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 
 from .. import UserError
-from . import config, reporting
+from . import config, files, reporting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,15 +26,14 @@ class Cell:
 
   @property
   def trained(self) -> bool:
-    return os.path.exists(os.path.join(self.model_dir, 'done.json'))
+    return (files.path(self.model_dir) / 'done.json').exists()
 
   def check(self, settings: dict) -> None:
     """Raises UserError if the cell was begun with other settings."""
-    path = os.path.join(self.model_dir, 'cell.json')
-    if not os.path.exists(path):
+    path = files.path(self.model_dir) / 'cell.json'
+    if not path.exists():
       return
-    with open(path) as file:
-      before = json.load(file)
+    before = json.loads(path.read_text())
     changed = [
       f'{name} was {before.get(name)} and is now {value}'
       for name, value in settings.items()
@@ -45,12 +44,9 @@ class Cell:
 
   def begin(self, settings: dict) -> None:
     """Makes the directory and says in it what the cell is."""
-    try:
-      os.makedirs(self.model_dir, exist_ok=True)
-      with open(os.path.join(self.model_dir, 'cell.json'), 'w') as file:
-        json.dump({'objective': self.objective, 'seed': self.seed, **settings}, file, indent=2)
-    except OSError as error:
-      raise UserError(f'{self.model_dir!r} cannot be written: {error.strerror}.') from error
+    files.probe(self.model_dir)
+    cell = {'objective': self.objective, 'seed': self.seed, **settings}
+    files.write_atomically(files.path(self.model_dir) / 'cell.json', json.dumps(cell, indent=2))
 
 
 def sweep(

@@ -6,6 +6,7 @@ import faulthandler
 import os
 import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 import jax
 
 from .. import UserError
+from . import files
 from .exits import HUNG
 
 
@@ -39,9 +41,10 @@ class WatchdogPolicy:
 class Watchdog:
   """A thread that waits for `at` to be called again and again."""
 
-  def __init__(self, policy: WatchdogPolicy, folder: str):
-    """Stacks go to `folder`, which is made when the first is written, and to stderr."""
-    self._policy, self._folder = policy, folder
+  def __init__(self, policy: WatchdogPolicy, model_dir: str):
+    """Stacks go to stderr, and to a file of each process in `model_dir`/hangs."""
+    self._policy = policy
+    self._file = files.path(model_dir) / 'hangs' / f'process-{jax.process_index()}.txt'
     self._what, self._since, self._reported = 'the first update', time.monotonic(), False
     self._end = threading.Event()
 
@@ -80,18 +83,17 @@ class Watchdog:
         os._exit(HUNG)  # whatever hangs would hang an orderly exit too
 
   def _report(self, idle: float) -> None:
-    path = os.path.join(self._folder, f'stacks-process-{jax.process_index()}.txt')
+    with tempfile.TemporaryFile('w+') as scratch:
+      faulthandler.dump_traceback(scratch, all_threads=True)
+      scratch.seek(0)
+      stacks = scratch.read()
+    where = f'{self._what} (process {jax.process_index()} on {socket.gethostname()})'
     self._say(
-      f'nothing has moved for {idle:.0f} s in {self._what} (process {jax.process_index()} on {socket.gethostname()}); '
-      f'the stacks of all threads, also in {path}:'
+      f'nothing has moved for {idle:.0f} s in {where}; the stacks of all threads, also in {self._file}:\n{stacks}'
     )
-    faulthandler.dump_traceback(sys.__stderr__ or sys.stderr, all_threads=True)
-    with contextlib.suppress(OSError):
-      os.makedirs(self._folder, exist_ok=True)
-      with open(path, 'a') as file:
-        file.write(f'{time.strftime("%Y-%m-%d %H:%M:%S")} after {idle:.0f} s in {self._what}\n')
-        file.flush()
-        faulthandler.dump_traceback(file, all_threads=True)
+    with contextlib.suppress(Exception):  # the disk may be what hangs or fails
+      self._file.parent.mkdir(parents=True, exist_ok=True)
+      self._file.write_text(f'{time.strftime("%Y-%m-%d %H:%M:%S")} after {idle:.0f} s in {self._what}\n{stacks}')
 
   @staticmethod
   def _say(line: str) -> None:
