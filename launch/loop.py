@@ -6,6 +6,7 @@
 import contextlib
 import dataclasses
 import json
+import os
 from typing import Any
 
 import jax
@@ -185,7 +186,7 @@ def _run(plan: _Plan, program: Program, source: Source, began: Startup) -> None:
       print(bound.line(), flush=True)
     began.mark('compile')
     log = runlog.RunLog(
-      Progress(files.base(plan.model_dir), first, plan.train_steps),
+      Progress(os.path.basename(os.path.normpath(plan.model_dir)), first, plan.train_steps),
       writer,
       meters.Meter(peak),
       position,
