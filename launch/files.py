@@ -5,6 +5,7 @@ import importlib.util
 import os
 import pathlib
 import re
+import uuid
 
 from etils import epath
 
@@ -47,11 +48,6 @@ def _use_gcsfs() -> None:
   fsspec.config.conf.setdefault('gcs', {}).setdefault('use_listings_cache', False)
 
 
-def base(model_dir: str | os.PathLike) -> str:
-  """The last part of a path: the name of the run."""
-  return os.path.basename(os.path.normpath(os.fspath(model_dir)))
-
-
 def write_atomically(file: epath.Path, content: str | bytes) -> None:
   """Writes a whole file, or leaves what was there.
 
@@ -84,7 +80,7 @@ def _write(file: epath.Path, content: str | bytes) -> None:
 def probe(model_dir: str | os.PathLike) -> None:
   """Makes a directory and sees that files can be written to it; UserError with the reason if not."""
   folder = path(model_dir)
-  file = folder / '.writable'
+  file = folder / f'.writable-{uuid.uuid4().hex}'  # of this process alone: several may look at once
   try:
     if not is_remote(folder):  # a bucket has no folders, and gcsfs would make a missing bucket
       folder.mkdir(parents=True, exist_ok=True)

@@ -62,7 +62,7 @@ def evaluate(
     runner = Runner.restore(saved, source, model, objective, device_mesh, batch_size)
     tests, by_cluster = {}, {}
     for name, asked in queries.items():
-      tests[name], by_cluster[name] = runner.test(asked, f'{files.base(model_dir)}: {name}')
+      tests[name], by_cluster[name] = runner.test(asked, f'{os.path.basename(os.path.normpath(model_dir))}: {name}')
   scorer = objective.scorer(source.special)
   result = facts | {'sees': scorer.sees, 'home': objective.home, 'tests': tests}
   # Losses by cluster of queries, so that a report can compare two models on the same questions.

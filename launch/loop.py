@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import inspect
 import json
+import os
 from typing import Any
 
 import jax
@@ -235,13 +236,15 @@ def _run(plan: _Plan, program: Program, source: Source, interruption: Interrupti
     first, state, position = restore_or_create(saved, program, plan.seed)
     if first >= plan.last:
       _is_trained(plan, program, position)
+      saved.close()
       return
     compiled = compiled or compiling.start(program)  # the newest turned out to be damaged
     learning_rates = plan.learning_rates()
     began.mark('state')
     writer = metrics.writer(plan.model_dir, first)
     with contextlib.closing(writer):
-      _write_what_runs(plan.model_dir, source, program.objective, writer)
+      if jax.process_index() == 0 and not first:
+        _write_what_runs(plan.model_dir, source, program.objective, writer)
       held_out_rows = held_out.Batches(program, source, plan.evaluation)
       host = {'host': jax.process_index(), 'num_hosts': jax.process_count()}
       batches = source.batches(program.objective, program.batch_size, skip=first, **host)
@@ -310,8 +313,6 @@ def check_numbers(**numbers: Any) -> None:
 
 def _write_what_runs(model_dir: str, source: Source, objective: Objective, writer: metrics.Writer) -> None:
   """The configuration, in files and as TensorBoard text, and the realised shares of the objective on real rows."""
-  if jax.process_index() > 0:
-    return
   config.save(model_dir)
   shares = realised.shares(source, objective, num_rows=300)
   for line in realised.surprises(shares, objective):

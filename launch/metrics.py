@@ -10,6 +10,8 @@ import jax
 
 from . import board, files, lines
 
+_PAUSE_SECONDS = 2.0  # a bucket takes one write a second of the same object
+
 
 class Writer(Protocol):
   """Takes a run's scalars and texts."""
@@ -19,6 +21,9 @@ class Writer(Protocol):
 
   def text(self, name: str, value: str) -> None:
     """A text of the run."""
+
+  def flush(self) -> None:
+    """Returns when what can be written is."""
 
   def close(self) -> None:
     """Nothing more comes."""
@@ -42,6 +47,7 @@ class MetricsWriter:
     self._lines = lines.Lines(folder, keep=lambda line: json.loads(line)['step'] <= first_step)
     self._board = board.Board(folder)
     self._kept: list[dict] = []
+    self._lock = threading.Lock()
     self._warned = False
     # A bucket answers in its own time, which the loop does not wait for.
     self._behind = _Behind(self._write_kept) if files.is_remote(folder) else None
@@ -56,7 +62,8 @@ class MetricsWriter:
 
   def text(self, name: str, value: str) -> None:
     """Adds a text to TensorBoard."""
-    self._board.text(name, value)
+    with self._lock:
+      self._board.text(name, value)
 
   def close(self) -> None:
     """Tries a last time to write what is kept, and says how many lines are lost if it cannot."""
@@ -67,25 +74,30 @@ class MetricsWriter:
       _warn(f'{lost} could not be written to {self._model_dir} and are lost: {reason}.')
     self._board.close()
 
+  def flush(self) -> None:
+    """Returns when what can be written is."""
+    self._write_kept()
+
   def _write_kept(self) -> str | None:
     """Writes all lines that are kept, in order; the reason if that cannot be done now."""
-    rows = self._kept[:]  # the loop may add more meanwhile
-    if not rows:
+    with self._lock:
+      rows = self._kept[:]  # the loop may add more meanwhile
+      if not rows:
+        return None
+      try:
+        self._lines.append(''.join(json.dumps(row) + '\n' for row in rows))
+      except Exception as error:  # gcsfs has errors of many kinds
+        reason = files.reason(error)
+        if not self._warned:
+          place = f'metrics cannot be written to {self._model_dir}: {reason}'
+          _warn(f'{place}; they are kept and written when there is room.')
+        self._warned = True
+        return reason
+      del self._kept[: len(rows)]
+      self._warned = False
+      for row in rows:
+        self._board.scalars(row['step'], {name: value for name, value in row.items() if name != 'step'})
       return None
-    try:
-      self._lines.append(''.join(json.dumps(row) + '\n' for row in rows))
-    except Exception as error:
-      reason = files.reason(error)
-      if not self._warned:
-        place = f'metrics cannot be written to {self._model_dir}: {reason}'
-        _warn(f'{place}; they are kept and written when there is room.')
-      self._warned = True
-      return reason
-    del self._kept[: len(rows)]
-    self._warned = False
-    for row in rows:
-      self._board.scalars(row['step'], {name: value for name, value in row.items() if name != 'step'})
-    return None
 
 
 def _warn(sentence: str) -> None:
@@ -96,15 +108,16 @@ class _Behind:
   """Does one piece of work in a thread, once for any number of wakes that come while it is under way."""
 
   def __init__(self, work: Callable[[], object]):
-    self._work, self._wanted, self._closing = work, threading.Event(), False
+    self._work, self._wanted, self._closing = work, threading.Event(), threading.Event()
     self._thread = threading.Thread(target=self._run, name='metrics', daemon=True)
     self._thread.start()
 
   def _run(self) -> None:
-    while not self._closing:
+    while not self._closing.is_set():
       self._wanted.wait()
       self._wanted.clear()
       self._work()
+      self._closing.wait(_PAUSE_SECONDS)
 
   def wake(self) -> None:
     """The work is wanted."""
@@ -112,7 +125,7 @@ class _Behind:
 
   def close(self) -> None:
     """Waits for the work under way, if any."""
-    self._closing = True
+    self._closing.set()
     self._wanted.set()
     self._thread.join()
 
@@ -125,6 +138,9 @@ class NoWriter:
 
   def text(self, name: str, value: str) -> None:
     """Writes nothing."""
+
+  def flush(self) -> None:
+    """There is nothing to wait for."""
 
   def close(self) -> None:
     """There is nothing to close."""

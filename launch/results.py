@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import io
 import json
+import os
 import statistics
 from collections.abc import Sequence
 
@@ -48,7 +49,7 @@ class Run:
       return json.loads(path.read_text())
 
     done, evaluation = load('done.json', 'train'), load('evaluation.json', 'evaluate')
-    alone: dict = {'objective': files.base(model_dir), 'seed': 0}
+    alone: dict = {'objective': os.path.basename(os.path.normpath(model_dir)), 'seed': 0}
     cell = load('cell.json', 'sweep') if (folder / 'cell.json').exists() else alone
     name = 'operative_config.gin'
     try:

@@ -117,6 +117,7 @@ class RunLog:
 
   def close(self) -> None:
     self._bar.close()
+    self._writer.flush()  # 'done.json' is made of the lines
 
 
 def write_done(model_dir: str, position: dict, parameters: int) -> None:

@@ -1,0 +1,196 @@
+"""Real training processes for the tests of faults: quick to start, killed or signalled at will."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import jax
+import numpy as np
+from unmask.launch import checkpoints, meters, metrics
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TINY = {
+  'DecoderConfig.embed_dim': 32,
+  'DecoderConfig.num_layers': 2,
+  'DecoderConfig.num_heads': 2,
+  'DecoderConfig.num_kv_heads': 1,
+  'DecoderConfig.head_dim': 16,
+  'DecoderConfig.mlp_dim': 48,
+  'DecoderConfig.scan_unroll': 1,
+  'BATCH_SIZE': 8,
+  'EVAL_PERIOD': 0,
+  'Evaluation.batches': 1,
+  'TASK_FEATURE_LENGTHS': "{'targets': 64}",
+  'DATA_DIR': str(ROOT / 'data'),
+  'DOWNLOAD_DIR': str(ROOT / 'data' / 'downloads'),
+  'train.log_period': 1,
+}
+PATIENCE = 240  # seconds for a run that should end
+
+
+@dataclasses.dataclass
+class Run:
+  """A process that trains.
+
+  Attributes:
+    pid: its process id.
+    log: what it prints.
+  """
+
+  zygote: 'Zygote'
+  pid: int
+  log: pathlib.Path
+
+  def wait(self, seconds: float = PATIENCE) -> int:
+    """Its exit status, negative for a signal; AssertionError with what it said if it does not end."""
+    try:
+      return self.zygote.ask({'wait': self.pid}, seconds)
+    except TimeoutError as error:
+      self.signal(signal.SIGKILL)
+      self.zygote.answer(30)
+      raise AssertionError(f'still there after {seconds} s:\n{self.said()[-3000:]}') from error
+
+  def signal(self, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+      os.kill(self.pid, number)
+
+  def said(self) -> str:
+    return self.log.read_text(errors='replace') if self.log.exists() else ''
+
+  def until(self, happens: Callable[[], bool], seconds: float = PATIENCE) -> None:
+    """Waits until something happens while it runs; AssertionError if it does not."""
+    end = time.monotonic() + seconds
+    while not happens():
+      assert time.monotonic() < end, f'it did not happen:\n{self.said()[-3000:]}'
+      time.sleep(0.02)
+
+
+class Zygote:
+  """Starts runs; see `zygote.py`."""
+
+  def __init__(self, cache: pathlib.Path):
+    """Compiled programs are kept in `cache`, so that a run starts as fast as it would on a machine that knows it."""
+    environment = os.environ | {
+      'JAX_PLATFORMS': 'cpu',
+      'JAX_ENABLE_COMPILATION_CACHE': 'true',
+      'JAX_COMPILATION_CACHE_DIR': str(cache),
+    }
+    self._logs = 0
+    self._folder = cache
+    cache.mkdir(parents=True, exist_ok=True)
+    with open(cache / 'zygote.log', 'w') as log:
+      self._process = subprocess.Popen(
+        [sys.executable, str(ROOT / 'tests' / 'faults' / 'zygote.py')],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=log,
+      )
+
+  def start(
+    self,
+    model_dir: pathlib.Path | str,
+    objective: str = 'next_token',
+    devices: int = 1,
+    processes: tuple | None = None,
+    files: tuple[str, ...] = (),
+    **bindings,
+  ) -> Run:
+    """Begins `unmask train` of the tiny decoder; `bindings` override those of TINY."""
+    given = TINY | {'MODEL_DIR': str(model_dir)} | bindings
+    argv = ['train', '--gin_file=gin/runs/pretrain.gin', f'--gin_file=gin/objectives/{objective}.gin']
+    argv += [f'--gin_file={file}' for file in files] + [f'--gin.{name}={value}' for name, value in given.items()]
+    return self.command(argv, devices, processes)
+
+  def command(self, argv: list[str], devices: int = 1, processes: tuple | None = None) -> Run:
+    """Begins any command."""
+    self._logs += 1
+    log = self._folder / f'run-{self._logs}.log'
+    environment = {'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}'}
+    order = {'argv': argv, 'environment': environment, 'log': str(log), 'processes': processes}
+    return Run(self, self.ask(order, 120), log)
+
+  def train(self, model_dir: pathlib.Path | str, *arguments, expect: int = 0, **more) -> str:
+    """A whole run; returns what it said."""
+    run = self.start(model_dir, *arguments, **more)
+    status = run.wait()
+    assert status == expect, f'status {status}:\n{run.said()[-3000:]}'
+    return run.said()
+
+  def ask(self, order: dict, seconds: float) -> int:
+    self._process.stdin.write(json.dumps(order).encode() + b'\n')
+    self._process.stdin.flush()
+    return self.answer(seconds)
+
+  def answer(self, seconds: float) -> int:
+    """TimeoutError if there is none in time."""
+    if not select.select([self._process.stdout], [], [], seconds)[0]:
+      raise TimeoutError
+    return int(self._process.stdout.readline())
+
+  def close(self) -> None:
+    self._process.stdin.close()
+    self._process.stdout.close()
+    self._process.kill()
+    self._process.wait()
+
+
+@contextlib.contextmanager
+def zygote(cache: pathlib.Path) -> Iterator[Zygote]:
+  made = Zygote(cache)
+  try:
+    yield made
+  finally:
+    made.close()
+
+
+def free_address() -> str:
+  """Where processes can meet."""
+  with socket.socket() as probe:
+    probe.bind(('127.0.0.1', 0))
+    return f'127.0.0.1:{probe.getsockname()[1]}'
+
+
+def steps(model_dir: pathlib.Path) -> list[int]:
+  """Of the whole checkpoints there are."""
+  return sorted(int(path.name) for path in (model_dir / 'checkpoints').glob('*') if path.name.isdigit())
+
+
+def final(model_dir: pathlib.Path) -> tuple[int, dict, dict]:
+  """Step, state as NumPy arrays by path, and position without its seconds, of the newest checkpoint."""
+  import orbax.checkpoint as ocp
+
+  saved = checkpoints.Checkpoints(str(model_dir))
+  step = saved.newest_sound()
+  items = ocp.args.Composite(state=ocp.args.StandardRestore(), position=ocp.args.JsonRestore())
+  found = saved._manager.restore(step, args=items)
+  saved.close()
+  leaves = {jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(found.state)}
+  return step, leaves, {name: value for name, value in found.position.items() if name != 'seconds'}
+
+
+def lines(model_dir: pathlib.Path) -> list[dict]:
+  """The metrics of a run, without what depends on the machine and its day."""
+  return [
+    {name: value for name, value in row.items() if name not in meters.RATES} for row in metrics.read(str(model_dir))
+  ]
+
+
+def assert_same(one: pathlib.Path, other: pathlib.Path) -> None:
+  """Two runs ended with the same bits, and tell the same story."""
+  (step, state, position), (other_step, other_state, other_position) = final(one), final(other)
+  assert (step, position) == (other_step, other_position)
+  assert state.keys() == other_state.keys()
+  for name, leaf in state.items():
+    np.testing.assert_array_equal(leaf, other_state[name], err_msg=name)
+  assert lines(one) == lines(other)
