@@ -16,7 +16,7 @@ import tensorflow as tf
 from .. import UserError
 from ..objectives import preprocessor
 from ..objectives.base import MODEL_FEATURES, Objective, SpecialTokens, Tensor
-from . import cache, prepared, register, rows, vocabularies
+from . import cache, prepared, provided, register, rows, vocabularies
 from .units import annotate
 
 _ROWS_PER_BLOCK = 64  # of other people's tasks, which give a row at a time
@@ -91,42 +91,21 @@ class Source:
     """All rows of a split, once, in the corpus's order; see `rows.make_rows`."""
     return self._blocks(split, annotate.UNIT_FEATURES).unbatch()
 
-  def _blocks(self, split: str, units: Sequence[str]) -> tf.data.Dataset:
+  def _blocks(self, split: str, units: Sequence[str], endless: bool = False) -> tf.data.Dataset:
     """The rows, some at a time, with those of `units` that the task has: [rows, text_length] features."""
     if (folder := self._own_cache()) is not None:
       known = tuple(name for name in units if name in annotate.UNIT_FEATURES)
       documents = cache.read_documents(folder, split, ('targets', *known))
       return rows.row_blocks(documents, self.config.text_length, self.special, known)
-    return self._provided(split, units).batch(_ROWS_PER_BLOCK)
+    how = {'use_cached': self.config.use_cached, 'endless': endless}
+    dataset = provided.read(self._provider, split, self.config.task_feature_lengths, self.special, units, **how)
+    return dataset.batch(_ROWS_PER_BLOCK)
 
   def _own_cache(self) -> str | None:
     """Where the documents of the task lie if it was made here."""
     name = self._provider.name
     ours = self.folder is not None and self.config.task is not None and self.config.task.name == name
     return os.path.join(self.folder, 'cache', name) if self.folder and ours else None
-
-  def _provided(self, split: str, units: Sequence[str]) -> tf.data.Dataset:
-    """The rows of somebody else's task; plain documents are made to rows."""
-    gives_rows = 'segment_ids' in self._provider.output_features
-    tasks = getattr(self._provider, 'tasks', [self._provider])
-    cached = self.config.use_cached and all(task.cache_dir is not None for task in tasks)
-    dataset = self._provider.get_dataset(
-      sequence_length=self.config.task_feature_lengths if gives_rows else None,
-      split=split,
-      shuffle=False,
-      use_cached=cached,
-      num_epochs=1,
-      **({} if hasattr(self._provider, 'tasks') else {'try_in_mem_cache': False}),
-    )
-    if gives_rows:
-      names = [name for name in ('targets', 'segment_ids', 'example_id', *units) if name in dataset.element_spec]
-      dataset = dataset.map(lambda row: {name: row[name] for name in names})
-      if 'example_id' in names:
-        return dataset
-      # A mixture passes on its features alone: rows are numbered in the order in which it gives them.
-      return dataset.enumerate().map(lambda number, row: row | {'example_id': number})
-    units = tuple(name for name in units if name in dataset.element_spec)
-    return rows.make_rows(dataset, self.config.text_length, self.special, units)
 
   def corrupted(self, objective: Objective, split: str) -> tf.data.Dataset:
     """Rows in the order in which training or evaluation reads them, with the features of an objective beside them.
@@ -196,14 +175,14 @@ class Source:
     """Rows with the 'epoch' they are read in.
 
     The training split is endless and shuffled anew each epoch by (seed, epoch); any other split is read once,
-    shuffled the same for all seeds.
+    shuffled the same for all seeds. A Mixture's first epoch has no end: its tasks begin again each in its own time.
 
     Args:
       split: its name.
       objective: who reads them; units that it does not read are left out.
       drop: whether to leave out the rows that hold no example of it. The others keep their order.
     """
-    blocks = self._blocks(split, objective.units)
+    blocks = self._blocks(split, objective.units, endless=split == 'train')
     preprocessor.require_units(objective, blocks.element_spec)
     drops = drop and type(objective).keep is not Objective.keep
 

@@ -75,6 +75,8 @@ def test_a_file_makes_nothing_but_what_is_known(tmp_path):
     with pytest.raises(ValueError, match='no value of ours'):
       plain.load(line, found)
   with pytest.raises(ValueError, match='no value of ours'):
+    plain.load(plain.dump(stages.WordForms(stages.Job(tagger=None, **_JOB))), found)
+  with pytest.raises(ValueError, match='no value of ours'):
     plain.load(b'{"=": "dataclass", "name": "os:system", "fields": {"command": "true"}}', plain.anywhere)
   assert not pathlib.Path(made).exists()
 
