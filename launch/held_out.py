@@ -40,15 +40,14 @@ class Evaluation:
     return update == last or bool(self.period and update % self.period == 0)
 
 
-def compile_step(program: Program) -> jax.stages.Compiled:
-  """(parameters, batch) -> named (numerator, denominator) sums, compiled ahead as `Program.compile` does."""
+def lower_step(program: Program) -> jax.stages.Lowered:
+  """(parameters, batch) -> named (numerator, denominator) sums, before compilation as `Program.lower` gives it."""
   step = jax.jit(
     step_lib.make_eval_step(program.decoder, program.scoring), out_shardings=mesh_lib.replicated(program.mesh)
   )
   shapes = program.state_shapes().params, program.batch_shapes()
   with program.context():
-    lowered = step.lower(*shapes)
-  return lowered.compile(compiler_options=program.compiler_options())
+    return step.lower(*shapes)
 
 
 class Batches:

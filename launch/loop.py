@@ -231,6 +231,7 @@ def _run(plan: _Plan, program: Program, source: Source, interruption: Interrupti
   """Shapes to arrays, rows to batches, and the loop."""
   saved = Saver(plan.model_dir, plan.checkpoint)
   newest = saved.latest() or 0
+  peak = devices.peak_of(program.mesh.devices.flat) if newest < plan.last else None
   compiled = compiling.start(program) if newest < plan.last else None  # in a thread, beside state and rows
   with program.context():
     first, state, position = restore_or_create(saved, program, plan.seed)
@@ -243,7 +244,7 @@ def _run(plan: _Plan, program: Program, source: Source, interruption: Interrupti
     began.mark('state')
     writer = metrics.writer(plan.model_dir, first)
     with contextlib.closing(writer):
-      if jax.process_index() == 0 and not first:
+      if jax.process_index() == 0:
         _write_what_runs(plan.model_dir, source, program.objective, writer)
       held_out_rows = held_out.Batches(program, source, plan.evaluation)
       host = {'host': jax.process_index(), 'num_hosts': jax.process_count()}
@@ -255,9 +256,9 @@ def _run(plan: _Plan, program: Program, source: Source, interruption: Interrupti
         print(bound.line(), flush=True)
       began.mark('compile')
       log = runlog.RunLog(
-        Progress(files.base(plan.model_dir), first, plan.train_steps),
+        Progress(os.path.basename(os.path.normpath(plan.model_dir)), first, plan.train_steps),
         writer,
-        meters.Meter(devices.peak_of(program.mesh.devices.flat)),
+        meters.Meter(peak),
         position,
         flops=program.useful_flops,
         learning_rates=learning_rates,
@@ -312,10 +313,13 @@ def check_numbers(**numbers: Any) -> None:
 
 
 def _write_what_runs(model_dir: str, source: Source, objective: Objective, writer: metrics.Writer) -> None:
-  """The configuration, in files and as TensorBoard text, and the realised shares of the objective on real rows."""
+  """The configuration; and once, for they take a second, the realised shares of the objective on real rows."""
   config.save(model_dir)
+  path = files.path(model_dir) / 'realised.json'
+  if path.exists():
+    return
   shares = realised.shares(source, objective, num_rows=300)
   for line in realised.surprises(shares, objective):
     print(line)
-  files.write_atomically(files.path(model_dir) / 'realised.json', json.dumps(shares, indent=2))
   writer.text('config', f'```\n{config.operative()}\n```')
+  files.write_atomically(path, json.dumps(shares, indent=2))

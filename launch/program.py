@@ -119,13 +119,11 @@ class Program:
     with self.context():  # around nothing else: what JAX runs at once would run on this mesh, which may not be here
       return jitted.lower(state, batch, jax.ShapeDtypeStruct((), bool, sharding=whole))
 
-  def compiler_options(self) -> dict[str, Any] | None:
-    """What the compiler for this mesh's devices is told."""
-    return dict(self.tpu_compiler_options) if self.mesh.devices.flat[0].platform == 'tpu' else None
-
-  def compile(self) -> jax.stages.Compiled:
-    """The compiled update."""
-    return self.lower().compile(compiler_options=self.compiler_options())
+  def compile(self, lowered: jax.stages.Lowered | None = None) -> jax.stages.Compiled:
+    """The compiled update, or another program for this mesh, with what its devices' compiler is told."""
+    tpu = self.mesh.devices.flat[0].platform == 'tpu'
+    options = dict(self.tpu_compiler_options) if tpu else None
+    return (lowered or self.lower()).compile(compiler_options=options)
 
   def context(self) -> contextlib.AbstractContextManager[None]:
     """See `mesh.context`."""

@@ -1,5 +1,5 @@
-"""kill -9 at random moments of one run, among them while a checkpoint is written: nothing is lost but what was done since the
-last checkpoint, and the end is the same to the bit.
+"""kill -9 at random moments of one run, among them while a checkpoint is written: lost is what was done since the last
+checkpoint was begun, and the end is the same to the bit.
 """
 
 import random
@@ -10,32 +10,36 @@ import runs
 
 STEPS, PERIOD, KILLS = 150, 10, 50
 SETTINGS = {'TRAIN_STEPS': STEPS, 'CHECKPOINT_PERIOD': PERIOD, 'train.microbatches': 2, 'EVAL_PERIOD': 25}
+SETTINGS |= {'BATCH_SIZE': 32, 'TASK_FEATURE_LENGTHS': "{'targets': 128}"}  # a checkpoint is written in fewer updates
 
 
 def test_fifty_kills(zygote, tmp_path):
   zygote.train(tmp_path / 'whole', 'mlm', **SETTINGS)
   model_dir, draw = tmp_path / 'killed', random.Random(0)
-  reached, writing, before = 0, 0, 0
+  half_written = lambda: [
+    int(path.name.split('.')[0]) for path in model_dir.glob('checkpoints/*.orbax-checkpoint-tmp*')
+  ]
+  step = lambda: max((row['step'] for row in runs.lines(model_dir)), default=0)
+  done = lambda: (model_dir / 'done.json').exists()
+  caught, lost, kept = 0, [], []
   for number in range(KILLS):
     run = zygote.start(model_dir, 'mlm', **SETTINGS)
-    done = runs.steps(model_dir)
-    before = done[-1] if done else 0
-    target = min(STEPS - 1, (number + 1) * STEPS // KILLS)  # it gets a little further each time
-    if number % 5 == 4:  # at the moment when a checkpoint is being written
-      half = lambda: any(model_dir.glob('checkpoints/*.orbax-checkpoint-tmp*'))
-      run.until(lambda: half() or (model_dir / 'done.json').exists())
-      time.sleep(draw.random() * 0.02)
+    target = (number + 1) * (STEPS - 10) // KILLS  # it gets a little further each time
+    if number % 5 == 4:  # while a checkpoint is being written
+      run.until(lambda: bool(half_written()) or done())
     elif number % 5 == 3:  # anywhere in the start
-      time.sleep(draw.random() * 2)
-    else:
-      step = lambda: max((row['step'] for row in runs.lines(model_dir)), default=0)
-      run.until(lambda target=target: step() >= target or (model_dir / 'done.json').exists())
-      time.sleep(draw.random() * 0.1)
+      time.sleep(draw.random() * 3)
+    else:  # a little after an update
+      run.until(lambda target=target: step() >= target or done())
+      time.sleep(draw.random() * 0.05)
     run.signal(signal.SIGKILL)
     assert run.wait() == -signal.SIGKILL
-    writing += any(model_dir.glob('checkpoints/*.orbax-checkpoint-tmp*'))
-    reached = max(reached, max((row['step'] for row in runs.lines(model_dir)), default=0))
-    kept = runs.steps(model_dir)
-    assert not kept or kept[-1] >= before  # nothing that was whole is gone
+    before, kept = kept, runs.steps(model_dir)
+    assert set(before[-1:]) <= set(kept)  # what was whole and newest is there
+    caught += bool(half_written())
+    # Training goes on while a checkpoint is written: one that was begun may be lost too, as it is here on purpose.
+    lost.append(step() - max(half_written() + kept, default=0))
+  assert caught >= KILLS // 10  # some of the kills were during a write
+  assert max(lost) <= PERIOD + 2  # one update may be under way, and one is told late
   zygote.train(model_dir, 'mlm', **SETTINGS)
   runs.assert_same(tmp_path / 'whole', model_dir)

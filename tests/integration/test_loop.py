@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 from test_gin_files import HOME, train
-from unmask.launch import held_out, meters, metrics, program, runlog
+from unmask.launch import compiling, meters, metrics, runlog
 
 FILES = ('gin/runs/pretrain.gin', 'gin/objectives/causal_masked.gin')
 SIZE = {'TRAIN_STEPS': 8, 'BATCH_SIZE': 16, 'EVAL_PERIOD': 3, 'CHECKPOINT_PERIOD': 4, 'train.log_period': 1}
@@ -31,31 +31,31 @@ class Watch:
 def watched(default_task, tmp_path_factory):
   """The folder of a run, and its `Watch`. Every program of it runs where no implicit transfer is allowed."""
   folder, watch = tmp_path_factory.mktemp('watched') / 'run', Watch()
-  compile_update, compile_evaluation, started = program.Program.compile, held_out.compile_step, runlog.RunLog._started
+  begin, started = compiling.start, runlog.RunLog._started
 
-  def update(self):
-    compiled = compile_update(self)
-    watch.programs.append(compiled)
+  def guarded(program):
+    compiled = begin(program)
 
-    def step(state, batch):
-      watch.batches.append({name: np.asarray(value) for name, value in batch.items()})
-      with jax.transfer_guard('disallow'):
-        result = compiled(state, batch)
-      watch.alive.append(sum(not leaf.is_deleted() for leaf in jax.tree.leaves(state)))
-      return result
+    def both():
+      update, evaluation = compiled()
+      watch.programs.append(update)
 
-    step.as_text, step.memory_analysis = compiled.as_text, compiled.memory_analysis
-    return step
+      def step(state, batch, sound):
+        watch.batches.append({name: np.asarray(value) for name, value in batch.items()})
+        with jax.transfer_guard('disallow'):
+          result = update(state, batch, sound)
+        watch.alive.append(sum(not leaf.is_deleted() for leaf in jax.tree.leaves(state)))
+        return result
 
-  def evaluation(self):
-    compiled = compile_evaluation(self)
+      def evaluate(params, batch):
+        watch.evaluations += 1
+        with jax.transfer_guard('disallow'):
+          return evaluation(params, batch)
 
-    def step(params, batch):
-      watch.evaluations += 1
-      with jax.transfer_guard('disallow'):
-        return compiled(params, batch)
+      step.as_text, step.memory_analysis = update.as_text, update.memory_analysis
+      return step, evaluate
 
-    return step
+    return both
 
   def first(self):
     watch.at_first_step = len(watch.compilations)
@@ -66,8 +66,7 @@ def watched(default_task, tmp_path_factory):
       watch.compilations.append(str(more))
 
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(program.Program, 'compile', update)
-    patch.setattr(held_out, 'compile_step', evaluation)
+    patch.setattr(compiling, 'start', guarded)
     patch.setattr(runlog.RunLog, '_started', first)
     jax.monitoring.register_event_duration_secs_listener(heard)
     try:

@@ -32,7 +32,7 @@ def _loss(name: str, batch_size: int, devices: int, texts=TEXTS, batches: int | 
   with source(texts, LENGTH) as opened:
     made = _program(name, batch_size, devices, opened.vocabulary.vocab_size)
     rows = held_out.Batches(made, opened, held_out.Evaluation(batches=batches))
-  step = held_out.compile_step(made)
+  step = made.compile(held_out.lower_step(made))
   with made.context():
     params = state.create(made.decoder, made.optimizer, made.mesh, seed=0).params
     return rows.loss(step, params)
