@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import socket
+import statistics
 import subprocess
 import sys
 import time
@@ -115,9 +116,13 @@ def _copy(address: str, prefix: str, target: pathlib.Path) -> None:
     file.write_bytes(_object(address, name))
 
 
+def _rows(model_dir: pathlib.Path) -> list[dict]:
+  return [json.loads(line) for line in (model_dir / 'metrics.jsonl').read_text().splitlines()]
+
+
 def _metrics(model_dir: pathlib.Path) -> list[dict]:
-  rows = [json.loads(line) for line in (model_dir / 'metrics.jsonl').read_text().splitlines()]
-  return [{name: value for name, value in row.items() if name not in meters.RATES} for row in rows]
+  """But for the rates, which differ."""
+  return [{name: value for name, value in row.items() if name not in meters.RATES} for row in _rows(model_dir)]
 
 
 def _state(folder: pathlib.Path) -> dict:
@@ -135,6 +140,8 @@ def test_a_run_in_a_bucket_is_the_run_on_a_disk(bucket, default_task, tmp_path):
   _copy(bucket, 'folder/run/', copy)
   assert len(_metrics(here)) == 6  # one line a step and one an evaluation
   assert _metrics(copy) == _metrics(here)
+  rates = [row['tokens_per_second'] for row in _rows(copy) if row.get('tokens_per_second')]
+  assert json.loads((copy / 'done.json').read_text())['tokens_per_second'] == statistics.median(rates)
   names = lambda folder: {path.name for path in folder.iterdir()}
   assert names(copy) == names(here)
   assert names(copy / 'checkpoints') == names(here / 'checkpoints') == {'3', '4'}  # nothing is left of older ones
@@ -152,6 +159,25 @@ def test_a_run_in_a_bucket_is_the_run_on_a_disk(bucket, default_task, tmp_path):
   reported = _unmask(bucket, 'report', f'--model_dir={there}', '--out=gs://bucket/report')
   assert reported.returncode == 0, reported.stderr[-3000:]
   assert b'<html' in _object(bucket, 'report/report.html')
+
+
+LISTED = """
+import os
+import urllib.request
+from unmask.launch import files
+folder = files.path('gs://bucket/listed')
+(folder / 'mine').write_text('1')
+print(sorted(file.name for file in folder.iterdir()))
+upload = os.environ['STORAGE_EMULATOR_HOST'] + '/upload/storage/v1/b/bucket/o?uploadType=media&name=listed/theirs'
+urllib.request.urlopen(upload, b'2').close()
+print(sorted(file.name for file in folder.iterdir()))
+"""
+
+
+def test_what_others_write_is_seen(bucket):
+  command = [sys.executable, '-c', LISTED]
+  done = subprocess.run(command, env=_environment(bucket), cwd=ROOT, capture_output=True, text=True, check=False)
+  assert done.stdout.splitlines() == ["['mine']", "['mine', 'theirs']"], done.stderr[-3000:]
 
 
 PARTS = """
