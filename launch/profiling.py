@@ -45,8 +45,7 @@ class Profile:
   def __init__(self, steps: tuple[int, int] | None, model_dir: str):
     self._steps = steps
     self._place = files.path(model_dir) / 'profile'
-    # JAX writes traces to local folders: what goes to a bucket is copied there.
-    self._folder = tempfile.mkdtemp(prefix='unmask-profile-') if steps and files.is_remote(model_dir) else None
+    self._scratch: str | None = None  # JAX writes traces to local folders: what goes to a bucket is copied there
     self._running = False
 
   def begins(self, update: int) -> bool:
@@ -58,7 +57,9 @@ class Profile:
     jax.block_until_ready(state)
     options = jax.profiler.ProfileOptions()
     options.python_tracer_level = 0  # an event for every call of Python would slow down what is measured
-    jax.profiler.start_trace(self._folder or str(self._place), profiler_options=options)
+    if files.is_remote(self._place):
+      self._scratch = tempfile.mkdtemp(prefix='unmask-profile-')
+    jax.profiler.start_trace(self._scratch or str(self._place), profiler_options=options)
     self._running = True
 
   def step(self, update: int) -> contextlib.AbstractContextManager:
@@ -74,6 +75,6 @@ class Profile:
     if self._running:
       self._running = False
       jax.profiler.stop_trace()
-      if self._folder:
-        files.copy_tree(self._folder, self._place)
-        shutil.rmtree(self._folder, ignore_errors=True)
+      if self._scratch:
+        files.copy_tree(self._scratch, self._place)
+        shutil.rmtree(self._scratch, ignore_errors=True)
