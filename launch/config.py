@@ -12,19 +12,15 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from etils import epath
-
 import gin
 
 from .. import UserError
 from . import files as files_lib
+from . import gin_messages, typed
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _INCLUDE = re.compile(r"""^include\s+['"](.+?)['"]""", re.MULTILINE)
 _NAME = re.compile(r'^([A-Za-z_][\w./]*) =', re.MULTILINE)
-_PLACES = re.compile(
-  r'(^|[._])(dir|DIR|folder|period|PERIOD|PROFILE_STEPS|profile_steps|stop_at|keep\w*|compilation_cache)$'
-)
 _given: set[str] = set()  # names that the user's own files and flags bind; those of files that ship are not the user's
 _made: set[str] = set()  # names whose values `bound` gave out
 
@@ -63,8 +59,11 @@ def search_paths() -> list[str]:
 
 def _names_in(path: str) -> set[str]:
   """What a file binds itself, and what it includes from elsewhere than the files that ship with unmask."""
-  with open(path) as file:
-    text = file.read()
+  try:
+    with open(path, encoding='utf-8') as file:
+      text = file.read()
+  except (OSError, ValueError) as error:
+    raise UserError(f'The gin file {path} cannot be read: {getattr(error, "strerror", "") or error}.') from error
   names = _names(text)
   for included in _INCLUDE.findall(text):
     place = find(included)
@@ -80,7 +79,11 @@ def find(path: str) -> str:
     if os.path.exists(candidate):
       return candidate
   folder, name = os.path.split(os.path.join(_ROOT, path))
-  names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+  if not os.path.isdir(folder):
+    raise UserError(
+      f'There is no gin file {path!r}, nor its folder in the --gin_search_paths or among those of unmask.'
+    )
+  names = sorted(os.listdir(folder))
   close = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or names
   raise UserError(f'There is no gin file {path!r}; {os.path.dirname(path) or "the folder"} has {", ".join(close)}.')
 
@@ -95,16 +98,56 @@ gin.config.register_file_reader(lambda path: files_lib.path(path).open(), _is_in
 def _parse(files: Sequence[str], bindings: Sequence[str]) -> None:
   logging.disable(logging.ERROR)  # gin logs every place where an included file is not
   try:
-    gin.parse_config_files_and_bindings(list(files), list(bindings), finalize_config=False)
-  except Exception as error:  # gin raises OSError, ValueError, SyntaxError, ImportError, AttributeError, ...
-    raise UserError(_one_line(error)) from error
+    for path in files:
+      with _explained(lambda error: True, path):
+        gin.parse_config_file(path)
+    with _explained(lambda error: True, 'the --gin flags'):
+      gin.parse_config(list(bindings))
   finally:
     logging.disable(logging.NOTSET)
+  _refuse_other_types()
+
+
+def _refuse_other_types() -> None:
+  """Raises UserError naming the first binding whose value is not of the type that its parameter asks for."""
+  for (_, selector), bindings in gin.config._CONFIG.items():  # gin lists bindings nowhere else but as text
+    target = gin.config._REGISTRY[selector].wrapped
+    hints = typed.hints(target)
+    for name, value in bindings.items():
+      if name in hints and not typed.fits(_known(value), hints[name]):
+        raise UserError(f'{target.__name__}.{name} is {_shown(value)}; it must be {typed.described(hints[name])}.')
+
+
+def _known(value: Any, depth: int = 0) -> Any:
+  """What is known of a bound value before anything is called: macros looked up, `typed.Made` for what a class makes."""
+  if isinstance(value, list | tuple):
+    return type(value)(_known(item, depth) for item in value)
+  if isinstance(value, dict):
+    return {name: _known(item, depth) for name, item in value.items()}
+  if not isinstance(value, gin.config.ConfigurableReference):
+    return value
+  target: Any = getattr(value.configurable, 'wrapped', None)
+  if target is gin.config.macro and depth < 10:  # more is a circle
+    bound = gin.config._CONFIG.get(value.config_key, {})
+    return _known(bound.get('value', typed.UNKNOWN), depth + 1)
+  if not value.evaluate:
+    return typed.Made(type(target))
+  return typed.Made(target) if isinstance(target, type) else typed.UNKNOWN
+
+
+def _shown(value: Any) -> str:
+  """A bound value, with what it stands for if it is a macro."""
+  text = repr(value)
+  if text.startswith('%') and (known := _known(value)) is not typed.UNKNOWN:
+    text = f'{text[1:]}={f"a {known.of.__name__}" if isinstance(known, typed.Made) else repr(known)}'
+  return text if len(text) < 200 else f'{text[:200]}...'
 
 
 def call(configurable: Callable, **arguments) -> Any:
   """Calls the configurable with its gin bindings and `arguments`; UserError if a binding it needs is missing."""
   wrapped = _configured(configurable)
+  with _explained(lambda error: True):  # all that gin makes is made once ahead, so that its errors are the user's
+    gin.get_bindings(wrapped)
   with _explained(_is_about_gin):
     return wrapped(**arguments)
 
@@ -125,16 +168,21 @@ def bound(configurable: Callable) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _explained(is_gins: Callable[[BaseException], bool]) -> Iterator[None]:
-  """Makes a UserError of what gin raises inside, and takes gin's account of where it was from every UserError."""
+def _explained(is_gins: Callable[[BaseException], bool], where: str = '') -> Iterator[None]:
+  """Makes a UserError of what gin raises inside, and takes gin's account of where it was from every UserError.
+
+  Args:
+    is_gins: whether an exception is gin's: OSError, ValueError, SyntaxError, ImportError, RecursionError, ...
+    where: what is read; named if gin does not.
+  """
   try:
     yield
   except Exception as error:
     message = str(error).split('\n  In call to configurable')[0].strip()  # gin adds where it was called from
     if isinstance(error, UserError):
       raise UserError(message) from error
-    if isinstance(error, RuntimeError | TypeError | ValueError | AttributeError) and is_gins(error):
-      raise UserError(_one_line(error)) from error
+    if is_gins(error):
+      raise UserError(gin_messages.one_line(str(error), where)) from error
     raise
 
 
@@ -150,27 +198,11 @@ def _configured(configurable: Callable) -> Callable:
 
 def _is_about_gin(error: BaseException) -> bool:
   """Whether gin, not the code it called, raised the error: a missing binding or macro."""
+  if not isinstance(error, RuntimeError | TypeError | ValueError | AttributeError):
+    return False
   text = str(error)
   missing = 'Required bindings for' in text or 'No values supplied' in text or 'macro' in text
   return missing or ('required keyword-only argument' in text and 'In call to configurable' in text)
-
-
-def _one_line(error: BaseException) -> str:
-  """gin's message without its file traces and blank lines."""
-  text = str(error)
-  lines = [line.strip() for line in text.split('\n') if line.strip()]
-  message = ' '.join(lines)
-  missing = re.search(r'Unable to open file: (\S+)\.', message)
-  if missing:
-    return f'There is no gin file {missing.group(1)!r}; looked in the --gin_search_paths and among the files of unmask.'
-  required = re.search(r'Required bindings for `?([\w.]+)`? not provided in config: (\[.*?\])', message)
-  if required:
-    return f'{required.group(1)} needs {required.group(2)}: bind it in a gin file or with --gin.NAME=VALUE.'
-  macro = re.search(r"macro.*?scope.*?'([\w]+)'|`?([A-Z][A-Z_]+)/macro", message)
-  if 'macro' in message and macro:
-    name = macro.group(1) or macro.group(2)
-    return f'{name} has no value: set it with --gin.{name}=VALUE or a gin file that defines it.'
-  return f'gin: {message[:600]}'
 
 
 def refuse_unused() -> None:
@@ -204,39 +236,6 @@ def save(folder: str) -> None:
   """
   for name, text in (('config.gin', gin.config_str()), ('operative_config.gin', gin.operative_config_str())):
     files_lib.write_atomically(files_lib.path(folder) / name, text)
-
-
-def differences(saved: epath.Path) -> dict[str, tuple[str, str]]:
-  """Bindings that a saved operative configuration has otherwise than this process, by name: (there, here).
-
-  What says where things lie or how often something is told is left out, and so is what only one of the two binds.
-  """
-  try:
-    there = _values(saved.read_text())
-  except OSError:
-    return {}
-  here = _values(operative())
-  return {
-    name: (there[name], here[name])
-    for name in there
-    if name in here and there[name] != here[name] and not _PLACES.search(name)
-  }
-
-
-def _values(text: str) -> dict[str, str]:
-  """The bindings of an operative configuration, by name; a value that takes several lines is joined to one."""
-  text = re.sub(r'\\\n\s*', '', text)
-  found: dict[str, str] = {}
-  name = None
-  for line in text.split('\n'):
-    if match := _NAME.match(line):
-      name = match.group(1)
-      found[name] = line[match.end() :].strip()
-    elif name and line.startswith(' '):
-      found[name] += ' ' + line.strip()
-    else:
-      name = None
-  return found
 
 
 def operative() -> str:

@@ -9,7 +9,7 @@ from ..models.config import DecoderConfig
 from ..objectives.base import Objective
 from ..tasks import vocabularies
 from ..tasks.pipeline import Pipeline, Source
-from . import config, files
+from . import bindings, config, files
 from .optimizers import Optimizer
 
 # Settings that change neither the parameters nor what they mean: memory, speed and precision.
@@ -52,7 +52,8 @@ def check(model_dir: str, now: dict, save: bool = False) -> None:
     before = json.loads(path.read_text())
     changed = {name: (before[name], now[name]) for name in now if name in before and before[name] != now[name]}
     if changed:
-      changed = config.differences(files.path(model_dir) / 'operative_config.gin') or changed
+      saved = files.path(model_dir) / 'operative_config.gin'
+      changed = (bindings.differences(saved.read_text(), config.operative()) if saved.exists() else {}) or changed
       each = '; '.join(f'{name} was {old} and is now {new}' for name, (old, new) in changed.items())
       raise UserError(f'{model_dir} holds another run: {each}. Use a new MODEL_DIR or the old settings.')
   elif save:

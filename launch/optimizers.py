@@ -1,13 +1,24 @@
 """Learning-rate schedules and optimizers, from optax."""
 
 import dataclasses
-from typing import Literal
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from .. import UserError
+
+
+def _require(settings: Any, names: Sequence[str], low: float, high: float = math.inf) -> None:
+  """Raises UserError naming the first setting outside [low, high]."""
+  for name in names:
+    value = getattr(settings, name)
+    if not low <= value <= high:
+      most = '' if high == math.inf else f' and {high:g} at most'
+      raise UserError(f'{type(settings).__name__}.{name} is {value}; it is {low:g} at least{most}.')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,8 +41,14 @@ class Schedule:
   final_frac: float = 0.1
   cooldown_frac: float = 0.2
 
+  def __post_init__(self) -> None:
+    _require(self, ('peak', 'warmup_steps'), 0)
+    _require(self, ('final_frac', 'cooldown_frac'), 0, 1)
+
   def build(self, steps: int) -> optax.Schedule:
     """The rate as a function of the number of updates applied before; UserError for an unknown decay."""
+    if not 0 < steps < 2**31:
+      raise UserError(f'TRAIN_STEPS={steps} cannot be counted; give 1 or more, below 2**31.')
     warmup = min(self.warmup_steps, steps)
     rest = max(1, steps - warmup)
     if self.decay == 'cosine':
@@ -80,6 +97,10 @@ class Optimizer:
   momentum: float = 0.95
   clip_norm: float = 1.0
   moment_dtype: Literal['float32', 'bfloat16'] = 'float32'
+
+  def __post_init__(self) -> None:
+    _require(self, ('b1', 'b2', 'momentum'), 0, 1)
+    _require(self, ('eps', 'weight_decay', 'clip_norm'), 0)
 
   def build(self, steps: int) -> optax.GradientTransformation:
     """The transformation for a run of `steps` updates; UserError for an unknown name or dtype."""

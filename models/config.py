@@ -52,6 +52,15 @@ class DecoderConfig:
   loss_chunk: int = 128
 
   def __post_init__(self) -> None:
+    for field in dataclasses.fields(self):
+      value = getattr(self, field.name)
+      if field.type in (int, int | None) and value is not None and not 0 < value < 2**31:
+        raise UserError(f'DecoderConfig.{field.name} is {value}; it is a whole number from 1, below 2**31.')
+    if self.rope_theta <= 0 or self.norm_epsilon < 0:
+      raise UserError(
+        f'DecoderConfig has rope_theta={self.rope_theta} and norm_epsilon={self.norm_epsilon}; the first is above 0, '
+        'the second 0 or more.'
+      )
     if self.num_heads % self.num_kv_heads:
       raise UserError(f'num_kv_heads={self.num_kv_heads} does not divide num_heads={self.num_heads}.')
     if self.head_dim % 2:

@@ -134,7 +134,7 @@ class LocalText:
             raise TypeError(f'it holds {type(value).__name__}')
           identity = f'{name}:{record.get("id", number)}'
           identity.encode(), value.encode()  # a lone surrogate is no text
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
           raise UserError(
             f'{path} line {number} is not a JSON object with text in a {self.text_field!r} field ({error}); '
             'set LocalText.text_field or mend the line.'

@@ -49,6 +49,10 @@ class Pipeline:
       raise UserError(
         f"TASK_FEATURE_LENGTHS is {dict(self.task_feature_lengths)}; it needs one entry, {{'targets': N}}."
       )
+    for name, low in (('seed', 0), ('shuffle_rows', 1), ('threads', 1)):
+      value = getattr(self, name)
+      if value is not None and not low <= value < 2**31:
+        raise UserError(f'Pipeline.{name} is {value}; it is a whole number from {low}, below 2**31.')
 
   @property
   def text_length(self) -> int:

@@ -22,6 +22,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +35,7 @@ from .units.lexicon import Lexicon, Settings
 
 _VERSION = 5  # of what is made here; part of the fingerprint
 _MOST_SHARDS = 512  # open files
+_NAME = re.compile(r'[\w.:#]+\Z')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,8 +73,18 @@ class TextTask:
   longest_document: int = 1_000_000
 
   def __post_init__(self) -> None:
+    if not _NAME.match(self.name):
+      raise UserError(f'TextTask.name is {self.name!r}; it is of letters, digits and the marks . : _ #, as in seqio.')
     if not 1 <= self.shards <= _MOST_SHARDS:
       raise UserError(f'TextTask.shards is {self.shards}; it is 1 to {_MOST_SHARDS}.')
+    if self.validation_one_in < 2:
+      raise UserError(
+        f'TextTask.validation_one_in is {self.validation_one_in}; it is 2 or more: some text must be left.'
+      )
+    if self.vocabulary_size is not None and not 0 < self.vocabulary_size < 2**31:
+      raise UserError(f'TextTask.vocabulary_size is {self.vocabulary_size}; it is a number of ids, or None for bytes.')
+    if '\0' in self.data_dir:
+      raise UserError(f'TextTask.data_dir is {self.data_dir!r}; no folder has such a name.')
     if self.longest_document < 1:
       raise UserError(f'TextTask.longest_document is {self.longest_document}; it is a number of characters, 1 or more.')
     salience.check_labels(self.salient_labels, self.tagger.labels if self.tagger else rule_tagger.LABELS)

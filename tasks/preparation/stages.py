@@ -30,7 +30,8 @@ _BATCH = 256  # documents annotated at a time ...
 _BATCH_CHARACTERS = 2_000_000  # ... or fewer, of this many characters
 _CREDITS = ('id', 'license', 'source')  # of every cached document, as text
 _WORDS_IN_MEMORY = 2_000_000  # of a gazetteer's tally
-_LONGEST_LINE = 100_000  # of what a vocabulary is trained on; SentencePiece leaves out lines above a MiB
+_LONGEST_LINE = 100_000  # of what a vocabulary is trained on; SentencePiece leaves out lines above a MiB ...
+_LONGEST_WORD = 60_000  # ... and ends the process at a word above 65,535 letters
 
 Tick = Callable[[int], object]
 
@@ -94,7 +95,9 @@ class Job:
       for document in self.training(shard):
         for number, line in enumerate(document['text'].split('\n')):
           if line.strip() and (share >= 1 or zlib.crc32(f'{number}:{document["id"]}'.encode()) < share * 2**32):
-            yield from (line[start : start + _LONGEST_LINE] for start in range(0, len(line), _LONGEST_LINE))
+            has_giant = len(line) > _LONGEST_WORD and max(map(len, line.split(' '))) > _LONGEST_WORD
+            size = _LONGEST_WORD if has_giant else _LONGEST_LINE
+            yield from (line[start : start + size] for start in range(0, len(line), size))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -127,6 +127,9 @@ _NAME = re.compile(
   rf"(?<!\w)(?<!\w['\u2019])({_WORD})"
   rf'(?:{_S}{_WORD}|-(?:{_WORD}|\d+(?!\w))|{_S}{_CONNECTOR}{_S}{_WORD}|\.{_ABBREVIATED}{_S}?{_WORD})*'
 )
+_BEGINS = re.compile(rf"(?<!\w)(?<!\w['\u2019])(?={_NEVER}(?:(?:al|el)-|[dl]['\u2019])?[{_UPPER}])")  # where _WORD fits
+_FIRST = re.compile(_WORD)
+_REACH = 200  # characters behind a dot that a name is read on, to know that it would go on
 _AFTER_DOT = re.compile(r'\. ?(\w+)')
 
 
@@ -167,27 +170,36 @@ class RuleTagger:
 
   def _names(self, text: str) -> Iterator[Span]:
     function, common = self.gazetteer.function, self.gazetteer.common
-    match = _NAME.search(text)
-    while match:
-      start, end = match.span()
-      end = self._sentence_end(text, start, end)
-      word = match.group(1).lower()
-      after = match.end(1)
-      if word in function and (after == end or _starts_sentence(text, start)):
+    dots = self._sentence_ends(text)
+    dot = next(dots, len(text))
+    begin = _BEGINS.search(text)
+    while begin:
+      start = begin.start()
+      while dot < start:
+        dot = next(dots, len(text))
+      limit = dot + _REACH  # a run of capitals without end is not read again from each of its words
+      after = _end(_FIRST, text, start, limit)
+      word, starts = text[start:after].lower(), _starts_sentence(text, start)
+      end = after
+      if word not in function or not starts:
+        end = _end(_NAME, text, start, limit)
+        if dot < end - 1:
+          end = dot + (text[dot - 2 : dot - 1] == '.')  # the dot of "U.S." belongs to it
+      if word in function and (after == end or starts):
         end = after  # "In April", "The Nile": the name begins at the next word that has a capital
-      elif end - start > 1 and not (after == end and word in common and _starts_sentence(text, start)):
+      elif end - start > 1 and not (after == end and word in common and starts):
         yield Span(start, end - 2 * text.endswith(("'s", '\u2019s'), start, end), 'NAME')
-      match = _NAME.search(text, end)
+      begin = _BEGINS.search(text, end)
 
-  def _sentence_end(self, text: str, start: int, end: int) -> int:
-    """Where a name stops: a dot that a function word follows is no initial's ("plan B. Then Ada")."""
-    dot = text.find('.', start, end - 1)
-    while dot >= 0:
-      after = _AFTER_DOT.match(text, dot)
-      if after and after.group(1).lower() in self.gazetteer.function:
-        return dot + (text[dot - 2 : dot - 1] == '.')  # the dot of "U.S." belongs to it
-      dot = text.find('.', dot + 1, end - 1)
-    return end
+  def _sentence_ends(self, text: str) -> Iterator[int]:
+    """Dots that a function word follows: they are no initial's ("plan B. Then Ada"), and a name stops there."""
+    return (dot.start() for dot in _AFTER_DOT.finditer(text) if dot.group(1).lower() in self.gazetteer.function)
+
+
+def _end(pattern: re.Pattern[str], text: str, start: int, limit: int) -> int:
+  """Where the pattern, read from `start` and not beyond `limit`, ends."""
+  match = pattern.match(text, start, limit)
+  return match.end() if match else start + 1
 
 
 def _starts_sentence(text: str, start: int) -> bool:

@@ -312,6 +312,15 @@ def test_no_text_takes_for_ever(text, tail):
   assert time.process_time() - began < 1
 
 
+def test_no_run_of_initials_takes_for_ever():
+  """Where 'a' is a function word, every dot of these may end a sentence."""
+  gazetteer = salience.Gazetteer(frozenset({'a', 'the'}), frozenset({'a', 'the'}))
+  began = time.process_time()
+  spans = rule_tagger.RuleTagger(gazetteer).tag(['A.' * 50_000, 'A. ' * 50_000, 'The ' * 50_000, 'A ' * 50_000])
+  assert time.process_time() - began < 4
+  assert len(spans[0]) > 20_000
+
+
 def test_rules_are_sent_and_know_themselves():
   tagger = plain.load(plain.dump(_TAGGER), plain.anywhere)
   assert tagger == _TAGGER

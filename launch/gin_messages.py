@@ -1,0 +1,29 @@
+"""What gin says when it fails, as the one sentence that a user reads."""
+
+import os
+import re
+
+
+def one_line(text: str, where: str = '') -> str:
+  """gin's message as a sentence: without its file traces and blank lines, and with `where` if it names no file."""
+  lines = [line.strip() for line in text.split('\n') if line.strip()]
+  message = re.sub(r'malformed node or string.*?<ast\.[^>]*> ', '', ' '.join(lines))
+  message = re.sub(
+    r"\('EOF in multi-line statement', \((\d+), \d+\)\)", r'A bracket or quote before line \1 is open.', message
+  )
+  missing = re.search(r'Unable to open file: (\S+)\.', message)
+  if missing:
+    return f'There is no gin file {missing.group(1)!r}; looked in the --gin_search_paths and among the files of unmask.'
+  required = re.search(r'Required bindings for `?([\w.]+)`? not provided in config: (\[.*?\])', message)
+  if required:
+    return f'{required.group(1)} needs {required.group(2)}: bind it in a gin file or with --gin.NAME=VALUE.'
+  macro = re.search(r"macro.*?scope.*?'([\w]+)'|`?([A-Z][A-Z_]+)/macro", message)
+  if 'macro' in message and macro:
+    name = macro.group(1) or macro.group(2)
+    return f'{name} has no value: set it with --gin.{name}=VALUE or a gin file that defines it.'
+  message = message.partition(' In call to configurable')[0]
+  absent = re.search(r'(\w+)\(\) missing \d+ required keyword-only arguments?: (.+)', message)
+  if absent:
+    return f'{absent.group(1)} needs {absent.group(2)}: bind them in a gin file or with --gin.NAME=VALUE.'
+  named = not where or os.path.basename(where) in message or 'In bindings string' in message
+  return f'gin: {message[:600]}{"" if named else f" (in {where})"}'
