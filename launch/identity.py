@@ -3,6 +3,9 @@
 import dataclasses
 import json
 import os
+from typing import Any
+
+from etils import epath
 
 from .. import UserError
 from ..models.config import DecoderConfig
@@ -26,9 +29,10 @@ def facts(model: DecoderConfig, objective: Objective, pipeline: Pipeline) -> dic
   }
 
 
-def of_training(batch_size: int, seed: int, optimizer: Optimizer, z_loss: float) -> dict:
-  """What a data position counts in, where the random numbers come from, and what an update does."""
-  return {'batch_size': batch_size, 'seed': seed, 'optimizer': repr(optimizer), 'z_loss': z_loss}
+def of_training(*, batch_size: int, seed: int, optimizer: Optimizer, z_loss: float, train_steps: int, **_: Any) -> dict:
+  """What a data position counts in, where random numbers come from, and what an update does, of train's arguments."""
+  update = {'optimizer': repr(optimizer), 'z_loss': z_loss, 'train_steps': train_steps}
+  return {'batch_size': batch_size, 'seed': seed} | update
 
 
 def of_source(source: Source, model: DecoderConfig) -> dict:
@@ -46,15 +50,33 @@ def of_run(model: DecoderConfig, objective: Objective, pipeline: Pipeline, sourc
 
 
 def check(model_dir: str, now: dict, save: bool = False) -> None:
-  """Compares with 'model.json' and raises UserError naming what differs; writes it where there is none and `save`."""
+  """Compares with 'model.json', and writes it where there is none and `save`.
+
+  A run may be made longer or shorter: that its learning rates are others from here on is only told.
+
+  Raises:
+    UserError: something else differs; names the bindings.
+  """
   path = files.path(model_dir) / 'model.json'
-  if path.exists():
-    before = json.loads(path.read_text())
-    changed = {name: (before[name], now[name]) for name in now if name in before and before[name] != now[name]}
-    if changed:
-      saved = files.path(model_dir) / 'operative_config.gin'
-      changed = (bindings.differences(saved.read_text(), config.operative()) if saved.exists() else {}) or changed
-      each = '; '.join(f'{name} was {old} and is now {new}' for name, (old, new) in changed.items())
-      raise UserError(f'{model_dir} holds another run: {each}. Use a new MODEL_DIR or the old settings.')
-  elif save:
-    files.write_atomically(path, json.dumps(now, indent=2))
+  before = _read(path) if path.exists() else {}
+  changed = {name: (before[name], now[name]) for name in now if name in before and before[name] != now[name]}
+  steps = changed.pop('train_steps', None)
+  if changed:
+    saved = files.path(model_dir) / 'operative_config.gin'
+    bound = bindings.differences(saved.read_text(), config.operative()) if saved.exists() else {}
+    each = '; '.join(f'{name} was {old} and is now {new}' for name, (old, new) in (bound or changed).items())
+    raise UserError(f'{model_dir} holds another run: {each}. Use a new MODEL_DIR or the old settings.')
+  if save and before != now:
+    if steps:
+      print(f'TRAIN_STEPS was {steps[0]} and is now {steps[1]}: the learning rates are other ones from here on.')
+    files.write_atomically(path, json.dumps(before | now, indent=2))
+
+
+def _read(path: epath.Path) -> dict:
+  try:
+    return dict(json.loads(path.read_text()))
+  except (ValueError, TypeError, OSError) as error:
+    raise UserError(
+      f'{path} is damaged ({error}), so nobody knows what run this is: bring it back from a copy, or delete it if you '
+      'are sure of your settings.'
+    ) from error

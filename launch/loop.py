@@ -129,10 +129,13 @@ def train(
     tpu_compiler_options=tpu_compiler_options,
   )
   start.cache(compilation_cache)
+  training = identity.of_training(
+    batch_size=batch_size, seed=seed, optimizer=optimizer, z_loss=z_loss, train_steps=train_steps
+  )
   # 2. Nobody else runs here. The text gives the vocabulary, which settles the program; then it is run.
   files.probe(plan.model_dir)
   with locking.alone(plan.model_dir), Interruption().listening() as interruption:
-    source, program = opened(model_dir, pipeline, program, identity.of_training(batch_size, seed, optimizer, z_loss))
+    source, program = opened(model_dir, pipeline, program, training)
     _run(plan, program, source, interruption, began)
 
 

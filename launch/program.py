@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -121,7 +122,7 @@ class Program:
   def compile(self, lowered: jax.stages.Lowered | None = None) -> jax.stages.Compiled:
     """The compiled update, or another program for this mesh, with what its devices' compiler is told."""
     tpu = self.mesh.devices.flat[0].platform == 'tpu'
-    options = dict(self.tpu_compiler_options) if tpu else None
+    options: dict[str, Any] | None = dict(self.tpu_compiler_options) if tpu else None
     return (lowered or self.lower()).compile(compiler_options=options)
 
   def context(self) -> contextlib.AbstractContextManager[None]:

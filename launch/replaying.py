@@ -36,8 +36,7 @@ def replay(model_dir: str, step: int, rows: int = 2) -> None:
   settings = loop.bound()
   if not 1 <= step <= settings['train_steps']:
     raise UserError(f'--step={step} is no update of this run; it has updates 1 to {settings["train_steps"]}.')
-  training = identity.of_training(*(settings[name] for name in ('batch_size', 'seed', 'optimizer', 'z_loss')))
-  program = loop.make_program(**settings)
+  program, training = loop.make_program(**settings), identity.of_training(**settings)
   source, program = loop.opened(model_dir, settings['pipeline'], program, training, save=False)
   saved = Checkpoints(model_dir)
   found = saved.restore(program.state_shapes(), before=step)

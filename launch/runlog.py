@@ -99,6 +99,10 @@ class RunLog:
     named = {f'eval/{name}': value for name, value in values.items()}
     self._writer.write(step, named | {'eval/total_tokens': self.tokens})
 
+  def flush(self) -> None:
+    """All lines are where they belong: a checkpoint must not be newer than its metrics."""
+    self._writer.flush()
+
   @contextlib.contextmanager
   def waiting(self) -> Iterator[None]:
     """Around what waits for the next batch."""

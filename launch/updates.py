@@ -100,6 +100,7 @@ class Updates:
       loss = found['loss']
     if wants_save:
       self.watchdog.at(f'the checkpoint after update {done}')
+      self.log.flush()
       self.saved.save(state, done, self.log.position(done), loss)
 
   def _settled(self, update: _Update) -> bool:
