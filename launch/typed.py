@@ -33,7 +33,7 @@ def hints(target: Callable) -> Mapping[str, Any]:
 def fits(value: Any, hint: Any) -> bool:
   """Whether a value, with `Made` and `UNKNOWN` in it, is of a type; True where that cannot be said.
 
-  A whole number is a float, True is no number, and numbers are finite.
+  A whole number is a float, True is no number, numbers are finite, and text holds no null character.
   """
   if value is UNKNOWN or hint is Any:
     return True
@@ -47,6 +47,8 @@ def fits(value: Any, hint: Any) -> bool:
   if hint in (int, float):
     number = int if hint is int else (int, float)
     return isinstance(value, number) and not isinstance(value, bool) and math.isfinite(value)
+  if hint is str:
+    return isinstance(value, str) and '\0' not in value  # no path and no name holds one
   if origin is not None:
     return _fits_generic(value, origin, arguments)
   if not isinstance(hint, type):

@@ -83,8 +83,6 @@ class TextTask:
       )
     if self.vocabulary_size is not None and not 0 < self.vocabulary_size < 2**31:
       raise UserError(f'TextTask.vocabulary_size is {self.vocabulary_size}; it is a number of ids, or None for bytes.')
-    if '\0' in self.data_dir:
-      raise UserError(f'TextTask.data_dir is {self.data_dir!r}; no folder has such a name.')
     if self.longest_document < 1:
       raise UserError(f'TextTask.longest_document is {self.longest_document}; it is a number of characters, 1 or more.')
     salience.check_labels(self.salient_labels, self.tagger.labels if self.tagger else rule_tagger.LABELS)

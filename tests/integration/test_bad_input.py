@@ -120,6 +120,8 @@ def test_corpora(tmp_path, capfd):
   _refused(capfd, _local(tmp_path, str(tmp_path / 'junk.txt')), 'junk.txt')
   (tmp_path / 'zeros.txt').write_bytes(b'ab\x00\x01' * 500)
   _refused(capfd, _local(tmp_path, str(tmp_path / 'zeros.txt')), 'zeros.txt', 'binary')
+  (tmp_path / 'deep.jsonl').write_text('[' * 5000)
+  _refused(capfd, _local(tmp_path, str(tmp_path / 'deep.jsonl')), 'deep.jsonl line 1')
   (tmp_path / 'one.txt').write_text('A single short document.')
   _refused(capfd, _local(tmp_path, str(tmp_path / 'one.txt')), '1 documents')
   for i in range(60):
@@ -134,11 +136,12 @@ def test_corpora(tmp_path, capfd):
 
 
 def test_long_and_tiny_documents_are_no_mistake(tmp_path, small_text):
-  """A document longer than any row and documents of one word train as all others do."""
+  """A document longer than any row, one without a space, and documents of one word train as all others do."""
   import glob
 
   texts = [pathlib.Path(path).read_text(encoding='utf-8') for path in sorted(glob.glob(small_text))]
   (tmp_path / 'long.txt').write_text(' '.join(texts[:150]), encoding='utf-8')
+  (tmp_path / 'giant.txt').write_text('abc' * 50_000)
   for i, text in enumerate(texts[150:]):
     (tmp_path / f'd{i}.txt').write_text(text, encoding='utf-8')
     (tmp_path / f'w{i}.txt').write_text('Word', encoding='utf-8')
