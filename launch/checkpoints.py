@@ -1,6 +1,8 @@
 """Checkpoints: the training state and the data position, by Orbax. What is read is what was saved, or is named."""
 
 import dataclasses
+import logging
+import os
 import sys
 from typing import Any
 
@@ -15,6 +17,9 @@ from . import files, integrity
 from . import mesh as mesh_lib
 from .state import TrainState
 
+# Orbax logs each failure with its stack in several threads, and each option; what matters is said here in one line.
+logging.getLogger('absl').addFilter(lambda record: f'{os.sep}orbax{os.sep}' not in record.pathname)
+
 ITEMS = ('state', 'position')
 
 
@@ -27,18 +32,22 @@ class CheckpointPolicy:
     keep: newest checkpoints kept, at least 1; the one before the newest is what a damaged newest falls back on.
     keep_best: checkpoints kept whose held-out loss is lowest, of those saved right after an evaluation.
     keep_every: checkpoints at multiples of so many updates are kept for good; 0 keeps none for that.
+    patience: seconds that training stands still for a save still under way when the next is due; see `Saver.due`.
   """
 
   period: int = 1000
   keep: int = 3
   keep_best: int = 0
   keep_every: int = 0
+  patience: float = 30.0
 
   def __post_init__(self) -> None:
     for name, least in (('period', 1), ('keep', 1), ('keep_best', 0), ('keep_every', 0)):
       value = getattr(self, name)
       if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise UserError(f'CheckpointPolicy.{name}={value!r} must be a whole number of at least {least}.')
+    if self.patience < 0:
+      raise UserError(f'CheckpointPolicy.patience={self.patience} must not be negative.')
     if self.keep_every % self.period:
       raise UserError(
         f'CheckpointPolicy.keep_every={self.keep_every} is no multiple of the period, {self.period}: '

@@ -236,7 +236,9 @@ def _run(plan: _Plan, program: Program, source: Source, interruption: Interrupti
   newest = saved.latest() or 0
   peak = devices.peak_of(program.mesh.devices.flat) if newest < plan.last else None
   compiled = compiling.start(program) if newest < plan.last else None  # in a thread, beside state and rows
-  with program.context():
+  watchdog = Watchdog(plan.watchdog, plan.model_dir)
+  with program.context(), watchdog.watching():
+    watchdog.at('the state')
     first, state, position = restore_or_create(saved, program, plan.seed)
     if first >= plan.last:
       _is_trained(plan, program, position)
@@ -245,14 +247,15 @@ def _run(plan: _Plan, program: Program, source: Source, interruption: Interrupti
     compiled = compiled or compiling.start(program)  # the newest turned out to be damaged
     learning_rates = plan.learning_rates()
     began.mark('state')
-    writer = metrics.writer(plan.model_dir, first)
-    with contextlib.closing(writer):
+    with contextlib.closing(metrics.writer(plan.model_dir, first)) as writer:
+      watchdog.at('the first rows')
       if jax.process_index() == 0:
         _write_what_runs(plan.model_dir, source, program.objective, writer)
       held_out_rows = held_out.Batches(program, source, plan.evaluation)
       host = {'host': jax.process_index(), 'num_hosts': jax.process_count()}
       batches = source.batches(program.objective, program.batch_size, skip=first, **host)
       began.mark('data')
+      watchdog.at('compilation')
       step, evaluation_step = compiled()
       bound = bounds.of_compiled(step, program)
       if bound is not None and jax.process_index() == 0:
@@ -279,15 +282,14 @@ def _run(plan: _Plan, program: Program, source: Source, interruption: Interrupti
         saved=saved,
         profile=profiling.Profile(plan.profiled, plan.model_dir),
         anomalies=Anomalies(plan.anomalies, plan.model_dir),
-        watchdog=Watchdog(plan.watchdog, plan.model_dir),
+        watchdog=watchdog,
         interruption=interruption,
         last=plan.last,
       )
-      with contextlib.closing(log), contextlib.closing(updates.profile), updates.watchdog.watching():
-        with interruption.deferred():
-          updates.run(state, batches, first)
-        updates.watchdog.at('the last checkpoint')
-        saved.close()
+      with contextlib.closing(log), contextlib.closing(updates.profile), interruption.deferred():
+        updates.run(state, batches, first)
+      watchdog.at('the last checkpoint')
+      saved.close()
     if plan.last == plan.train_steps:
       runlog.write_done(plan.model_dir, log.position(plan.last), program.parameters())
 

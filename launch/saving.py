@@ -1,10 +1,12 @@
 """Checkpoints written while training goes on. A save that fails costs no run, and not the checkpoint before it."""
 
 import contextlib
-import logging
-import os
+import errno
+import sys
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
@@ -15,8 +17,21 @@ from . import files, integrity
 from .checkpoints import ITEMS, CheckpointPolicy, Checkpoints, all_agree, say
 from .state import TrainState
 
-# Orbax logs each failure with its stack in several threads; `Saver` says it once, in one line.
-logging.getLogger('absl').addFilter(lambda record: f'{os.sep}orbax{os.sep}' not in record.pathname)
+
+def _without_stragglers(hook: Callable[[Any], object]) -> Callable[[Any], None]:
+  """An unraisablehook that keeps quiet about TensorStore's writes which end after Orbax has given a checkpoint up.
+
+  Each finds the event loop of that checkpoint closed, and would print a stack of a dozen lines, hundreds of times.
+  """
+
+  def quiet(unraisable: Any) -> None:
+    if str(unraisable.exc_value) != 'Event loop is closed':
+      hook(unraisable)
+
+  return quiet
+
+
+sys.unraisablehook = _without_stragglers(sys.unraisablehook)
 
 
 class Saver(Checkpoints):
@@ -50,16 +65,25 @@ class Saver(Checkpoints):
   def due(self, step: int, last: bool) -> bool:
     """Whether to save at this step; called once a step.
 
-    A single process does not wait for a save that is still being written: the next is made as soon as it is done.
-    Several processes would have to agree on that, and wait.
+    Should the save before still be under way, a single process waits for it as long as the policy's patience lasts,
+    then goes on and saves as soon as it is done. Several processes would have to agree on that, and wait to its end.
     """
-    alone = jax.process_count() == 1
-    if alone and self._under_way is not None and not self._manager.is_saving_in_progress():
-      self.wait()
     if last:
       return self._under_way != step and (self.latest() != step or self.failed is not None)
-    self._owed |= step % self._policy.period == 0
-    return self._owed and not (alone and self._under_way is not None)
+    now = step % self._policy.period == 0
+    self._owed |= now
+    if self._under_way is None or jax.process_count() > 1:
+      return self._owed
+    end = time.monotonic() + (self._policy.patience if now else 0)
+    while self._manager.is_saving_in_progress():
+      if time.monotonic() >= end:
+        if now:
+          slow = f'checkpoint {self._under_way} is still being written to {self._folder}'
+          say(f'{slow}, {self._policy.patience:g} s after update {step}: training goes on, and the next one waits.')
+        return False
+      time.sleep(0.005)
+    self.wait()
+    return self._owed
 
   def save(self, state: TrainState, step: int, position: dict[str, float], loss: float | None = None) -> None:
     """Starts a save; the arrays are copied to the host before this returns.
@@ -117,8 +141,7 @@ class Saver(Checkpoints):
     if jax.process_index() > 0:
       return
     for half in self._folder.glob(f'{step}.orbax-checkpoint-tmp*'):
-      with contextlib.suppress(OSError):
-        half.rmtree()  # the room it takes may be what the next one lacks
+      _remove(half)  # the room it takes may be what the next one lacks
     whole = sorted(int(path.name) for path in self._folder.glob('*') if path.name.isdigit())
     kept = f'checkpoint {whole[-1]} is the last good one' if whole else 'there is no checkpoint yet'
     say(f'checkpoint {step} was not saved: {self.failed}. Training goes on; {kept}.')
@@ -154,6 +177,19 @@ class Saver(Checkpoints):
         f'Checkpoint {step} in {self._folder} is damaged and cannot be moved to {target} ({error}); move or delete it.'
       ) from error
     return f' It is kept as {target}.'
+
+
+def _remove(folder: epath.Path) -> None:
+  """Removes a folder as far as that is possible; writes that were under way may add to it for a moment."""
+  for _ in range(20):
+    try:
+      folder.rmtree()
+    except OSError as error:
+      if error.errno != errno.ENOTEMPTY:
+        return
+      time.sleep(0.1)
+    else:
+      return
 
 
 def _in_words(error: Exception | None, folder: epath.Path) -> str:

@@ -216,6 +216,6 @@ def _filled(rows: dict[str, Tensor], count: int) -> tuple[dict[str, Tensor], Ten
 
 def _emptied(features: dict[str, Tensor], is_row: Tensor) -> dict[str, Tensor]:
   """The features with nothing where there is no row: 0, and -1 for 'example_id'."""
-  shape = lambda value: [-1] + [1] * (value.shape.rank - 1)
+  shape = lambda value: tf.concat([[-1], tf.ones([tf.rank(value) - 1], tf.int32)], axis=0)
   empty = {name: tf.where(tf.reshape(is_row, shape(value)), value, 0) for name, value in features.items()}
   return empty | {'example_id': tf.where(is_row, features['example_id'], -1)}

@@ -104,20 +104,21 @@ class Zygote:
     devices: int = 1,
     processes: tuple | None = None,
     files: tuple[str, ...] = (),
+    slow: float = 0.0,
     **bindings,
   ) -> Run:
-    """Begins `unmask train` of the tiny decoder; `bindings` override those of TINY."""
+    """Begins `unmask train` of the tiny decoder; `bindings` override those of TINY, `slow` is as in `zygote`."""
     given = TINY | {'MODEL_DIR': str(model_dir)} | bindings
     argv = ['train', '--gin_file=gin/runs/pretrain.gin', f'--gin_file=gin/objectives/{objective}.gin']
     argv += [f'--gin_file={file}' for file in files] + [f'--gin.{name}={value}' for name, value in given.items()]
-    return self.command(argv, devices, processes)
+    return self.command(argv, devices, processes, slow)
 
-  def command(self, argv: list[str], devices: int = 1, processes: tuple | None = None) -> Run:
+  def command(self, argv: list[str], devices: int = 1, processes: tuple | None = None, slow: float = 0.0) -> Run:
     """Begins any command."""
     self._logs += 1
     log = self._folder / f'run-{self._logs}.log'
     environment = {'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}'}
-    order = {'argv': argv, 'environment': environment, 'log': str(log), 'processes': processes}
+    order = {'argv': argv, 'environment': environment, 'log': str(log), 'processes': processes, 'slow': slow}
     return Run(self, self.ask(order, 120), log)
 
   def train(self, model_dir: pathlib.Path | str, *arguments, expect: int = 0, **more) -> str:
@@ -166,14 +167,13 @@ def steps(model_dir: pathlib.Path) -> list[int]:
   return sorted(int(path.name) for path in (model_dir / 'checkpoints').glob('*') if path.name.isdigit())
 
 
-def final(model_dir: pathlib.Path) -> tuple[int, dict, dict]:
-  """Step, state as NumPy arrays by path, and position without its seconds, of the newest checkpoint."""
+def final(model_dir: pathlib.Path, step: int | None = None) -> tuple[int, dict, dict]:
+  """Step, state as NumPy arrays by path, and position without its seconds, of a checkpoint: the newest sound one."""
   import orbax.checkpoint as ocp
 
   saved = checkpoints.Checkpoints(str(model_dir))
-  step = saved.newest_sound()
   items = ocp.args.Composite(state=ocp.args.StandardRestore(), position=ocp.args.JsonRestore())
-  found = saved._manager.restore(step, args=items)
+  step, found = saved._newest(items) if step is None else (step, saved._manager.restore(step, args=items))
   saved.close()
   leaves = {jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(found.state)}
   return step, leaves, {name: value for name, value in found.position.items() if name != 'seconds'}

@@ -25,7 +25,7 @@ def _ids(said: str) -> list[int]:
   return [int(number) for number in line.removeprefix('examples ').split(',')]
 
 
-def _objective(folder, **fields) -> str:
+def objective(folder, **fields) -> str:
   """A gin file with the objective of `broken_rows`."""
   bindings = ''.join(f'broken_rows.Broken.{name} = {value!r}\n' for name, value in fields.items())
   imports = 'from __gin__ import dynamic_registration\nimport broken_rows\n'
@@ -41,7 +41,7 @@ def _report(model_dir, kind: str, update: int) -> tuple[dict, dict]:
 
 def test_a_broken_update_stops_the_run_before_it(whole, zygote, tmp_path):
   clean, ids = whole
-  bad = _objective(tmp_path, rows=(ids[3],), weight=1e39)  # infinite as a float32
+  bad = objective(tmp_path, rows=(ids[3],), weight=1e39)  # infinite as a float32
   model_dir = tmp_path / 'run'
   said = zygote.train(model_dir, files=(bad,), expect=2, **SETTINGS)
   assert f'Update {BAD} is not finite' in said
@@ -64,7 +64,7 @@ def test_a_broken_update_stops_the_run_before_it(whole, zygote, tmp_path):
 
 def test_a_broken_update_is_skipped_if_wanted(whole, zygote, tmp_path):
   clean, ids = whole
-  bad = _objective(tmp_path, rows=(ids[3],), weight=1e39)
+  bad = objective(tmp_path, rows=(ids[3],), weight=1e39)
   model_dir = tmp_path / 'run'
   more = SETTINGS | {'AnomalyPolicy.nonfinite': 'skip'}
   said = zygote.train(model_dir, files=(bad,), **more)
@@ -100,7 +100,7 @@ def test_a_spike_is_told_with_its_examples(whole, zygote, tmp_path):
   replay = zygote.command(['replay', f'--model_dir={tmp_path / "clean"}', f'--step={update}', '--rows=0'])
   assert replay.wait() == 0, replay.said()
   ids = _ids(replay.said())
-  bad = _objective(tmp_path, rows=tuple(ids), target=300)
+  bad = objective(tmp_path, rows=tuple(ids), target=300)
   said = zygote.train(
     tmp_path / 'run', files=(bad,), **settings | {'AnomalyPolicy.window': 20, 'AnomalyPolicy.spike': 4.0}
   )

@@ -1,12 +1,14 @@
 """A process that has imported everything and begun nothing: it forks a run in milliseconds. See `runs`.
 
-It reads a line of JSON for each command and answers with one: {'argv', 'environment', 'log', 'processes'} starts a run,
-{'wait': pid} waits for its end. JAX and TensorFlow start threads when they are first used, so only the copies use them.
+It reads a line of JSON for each command and answers with one: {'argv', 'environment', 'log', 'processes', 'slow'}
+starts a run, {'wait': pid} waits for its end. JAX and TensorFlow start threads when they are first used, so only the
+copies use them.
 """
 
 import json
 import os
 import sys
+import time
 import traceback
 
 from unmask.launch import cli, loop, replaying, start, train  # noqa: F401  what runs need
@@ -25,6 +27,8 @@ def _run(order: dict) -> int:
     jax.config.update('jax_cpu_collectives_implementation', 'gloo')
     jax.config.update('jax_cpu_enable_async_dispatch', False)
     jax.distributed.initialize(*order['processes'])
+  if order['slow']:
+    _make_slow(order['slow'])
   try:
     return cli.main(order['argv'])
   except BaseException:
@@ -33,6 +37,18 @@ def _run(order: dict) -> int:
   finally:
     sys.stdout.flush()
     sys.stderr.flush()
+
+
+def _make_slow(seconds: float) -> None:
+  """A disk on which it takes so long until a checkpoint that is written has its name."""
+  rename = os.rename
+
+  def slowly(source, target, **more) -> None:
+    if 'checkpoint' in str(source):
+      time.sleep(seconds)
+    rename(source, target, **more)
+
+  os.rename = slowly
 
 
 def _serve() -> None:
