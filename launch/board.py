@@ -1,14 +1,20 @@
 """TensorBoard's event files. They are a view of what 'metrics.jsonl' holds: their failure ends no training."""
 
-import contextlib
+import errno
+import io
+import os
+import pathlib
 import shutil
+import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from typing import Any
+from typing import BinaryIO
 
 from etils import epath
+from tensorboard.compat.proto import event_pb2, summary_pb2
+from tensorboard.plugins.text.summary_v2 import text_pb
+from tensorboard.summary.writer import record_writer
 
 from . import files
 
@@ -22,46 +28,54 @@ class Board:
   def __init__(self, folder: epath.Path):
     self._folder = folder / 'tensorboard'
     self._scratch = tempfile.mkdtemp(prefix='unmask-tensorboard-') if files.is_remote(folder) else None
-    self._writer: Any = None
+    self._file: BinaryIO | None = None
     self._warned, self._copied = False, time.monotonic()
-    self._safely(lambda writer: None)
+    self._add(event_pb2.Event(wall_time=time.time(), step=0))
 
   def scalars(self, step: int, values: dict[str, float]) -> None:
     """Adds scalars of a step."""
-    self._safely(lambda writer: writer.write_scalars(step, values))
+    found = [summary_pb2.Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+    self._add(event_pb2.Event(wall_time=time.time(), step=step, summary=summary_pb2.Summary(value=found)))
     if self._scratch and time.monotonic() - self._copied > COPY_SECONDS:
       self._copy()
 
   def text(self, name: str, value: str) -> None:
     """Adds a text."""
-    self._safely(lambda writer: writer.write_texts(0, {name: value}))
+    self._add(event_pb2.Event(wall_time=time.time(), step=0, summary=text_pb(name, value)))
 
   def close(self) -> None:
     """Nothing more comes."""
-    if self._writer is not None:
-      self._safely(lambda writer: (writer.flush(), writer.close()))
+    if self._file is not None:
+      self._file.close()
     if self._scratch:
       self._copy()
       shutil.rmtree(self._scratch, ignore_errors=True)
 
-  def _safely(self, write: Callable[[Any], object]) -> None:
+  def _add(self, event: event_pb2.Event) -> None:
+    """Writes an event at once; an event cut off in the middle hides what follows, which goes to a new file."""
     try:
-      if self._writer is None:
-        from clu import metric_writers  # brings TensorFlow, which readers of metrics do not need
-
-        self._writer = metric_writers.SummaryWriter(self._scratch or str(self._folder))
-      write(self._writer)
-    except Exception as error:  # TensorFlow's errors are no OSErrors
-      # An event cut off in the middle hides what comes after it: what follows goes to a new file.
-      self._writer = None
+      if self._file is None:
+        folder = pathlib.Path(self._scratch or self._folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f'events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}'
+        self._file = open(folder / name, 'wb', buffering=0)  # noqa: SIM115  closed in close()
+        self._write(event_pb2.Event(wall_time=time.time(), file_version='brain.Event:2'))
+      self._write(event)
+    except OSError as error:
+      if self._file is not None:
+        self._file.close()
+      self._file = None
       self._warn(error)
+
+  def _write(self, event: event_pb2.Event) -> None:
+    record = io.BytesIO()
+    record_writer.RecordWriter(record).write(event.SerializeToString())
+    if self._file is not None and self._file.write(record.getvalue()) < len(record.getvalue()):
+      raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
   def _copy(self) -> None:
     """Copies this process's event files to the bucket."""
     try:
-      if self._writer is not None:
-        with contextlib.suppress(Exception):
-          self._writer.flush()
       files.copy_tree(self._scratch or '', self._folder)
     except Exception as error:
       self._warn(error)

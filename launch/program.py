@@ -6,6 +6,7 @@ made JAX compile again after the first step is an error instead.
 
 import contextlib
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -95,6 +96,10 @@ class Program:
 
   def state_shapes(self) -> state_lib.TrainState:
     """The training state as shapes with shardings; nothing is allocated."""
+    return self._state_shapes
+
+  @functools.cached_property
+  def _state_shapes(self) -> state_lib.TrainState:
     shapes = jax.eval_shape(lambda: state_lib.fresh(self.decoder, self.optimizer, 0))
     return mesh_lib.placed(shapes, state_lib.shardings(self.decoder, self.optimizer, self.mesh))
 

@@ -72,7 +72,8 @@ class Watchdog:
     tick = min(5.0, self._policy.report_after / 4)
     while not self._end.wait(tick):
       # Should an extension hold Python's lock, this thread stands still too; faulthandler's needs no lock.
-      faulthandler.dump_traceback_later(self._policy.stop_after + 10 * tick, exit=True)
+      if sys.__stderr__ is not None:
+        faulthandler.dump_traceback_later(self._policy.stop_after + 10 * tick, exit=True, file=sys.__stderr__)
       idle = time.monotonic() - self._since
       if idle > self._policy.report_after and not self._reported:
         self._reported = True

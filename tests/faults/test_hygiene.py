@@ -21,8 +21,8 @@ def _usage(pid: int) -> tuple[float, int]:
 
 def test_memory_and_files_are_flat(zygote, tmp_path):
   """Over 5,000 updates with evaluations and checkpoints, from the thousandth on."""
-  often = {'CHECKPOINT_PERIOD': 250, 'EVAL_PERIOD': 250, 'train.log_period': 10}
-  run = zygote.start(tmp_path, **often | {'TRAIN_STEPS': STEPS + 1000, 'BATCH_SIZE': 4})
+  often = {'CHECKPOINT_PERIOD': 500, 'EVAL_PERIOD': 500}
+  run = zygote.start(tmp_path, **often | {'TRAIN_STEPS': STEPS + 1000, 'BATCH_SIZE': 16})
   found = []
   for step in range(1000, STEPS + 1, 100):
     run.until(lambda step=step: _last(tmp_path) >= step)
@@ -30,10 +30,11 @@ def test_memory_and_files_are_flat(zygote, tmp_path):
   run.signal(signal.SIGTERM)
   assert run.wait() == 75
   megabytes, files = np.array(found).T
-  third = len(found) // 3
-  growth = np.median(megabytes[-third:]) - np.median(megabytes[:third])
-  assert growth < 8, megabytes  # a state has 6.7 MB, a batch 5 kB: 4,000 kept batches would be 20 MB
-  assert abs(np.median(files[-third:]) - np.median(files[:third])) <= 2, files
+  half = len(found) // 2
+  # A save holds a copy of the state, 6.7 MB, for a while, so the least of each half is compared. A batch has 24 kB: 2,000
+  # kept ones would be 48 MB.
+  assert min(megabytes[half:]) - min(megabytes[:half]) < 16, megabytes
+  assert min(files[half:]) - min(files[:half]) <= 1, files
   assert len(runs.steps(tmp_path)) == 3
 
 
@@ -51,7 +52,8 @@ def _last(model_dir) -> int:
 def test_what_is_kept(zygote, tmp_path):
   """The last two, the best one by held-out loss, and each at a multiple of 20; whatever one rule wants stays."""
   policy = {'keep': 2, 'keep_best': 1, 'keep_every': 20}
-  settings = {'TRAIN_STEPS': 60, 'CHECKPOINT_PERIOD': 5, 'EVAL_PERIOD': 5, 'LEARNING_RATE': 0.3}
+  settings = {'TRAIN_STEPS': 60, 'CHECKPOINT_PERIOD': 5, 'EVAL_PERIOD': 5}
+  settings |= {'LEARNING_RATE': 0.3, 'Schedule.warmup_steps': 1}  # the best is not the last
   settings |= {f'CheckpointPolicy.{name}': value for name, value in policy.items()}
   zygote.train(tmp_path, **settings | {'train.stop_at': 35})
   zygote.train(tmp_path, **settings)  # the rules hold over an interruption
