@@ -7,13 +7,14 @@ again by the next call.
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 
 from .. import UserError
-from . import config, files, reporting
+from . import config, exits, files, reporting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +91,9 @@ def sweep(
     if not cell.trained:
       cell.begin(settings)
       status = _train(cell, run, bindings)
-      if status < 0 or status == 130:
+      if status == exits.PREEMPTED:
+        raise exits.Preempted(f'stopped while {cell.model_dir} was trained, which is saved. The same command goes on.')
+      if status < 0 or status == exits.INTERRUPTED:
         raise UserError(f'{cell.model_dir} was interrupted; the same command goes on from its last checkpoint.')
       if status or not cell.trained:
         failed.append(cell)
@@ -124,4 +127,14 @@ def _unmask(command: str, *arguments: str) -> int:
   """A command in a process of its own, so that a failure or its memory ends with it; returns its exit status."""
   paths = ','.join(config.search_paths())
   command_line = [sys.executable, '-m', f'unmask.launch.{command}', f'--gin_search_paths={paths}', *arguments]
-  return subprocess.run(command_line, check=False).returncode
+  with subprocess.Popen(command_line) as process:
+    # A sweep that is preempted hands the notice on; from the keyboard, the process has got it itself, and saves.
+    before = signal.signal(signal.SIGTERM, lambda number, frame: process.send_signal(number))
+    try:
+      while True:
+        try:
+          return process.wait()
+        except KeyboardInterrupt:
+          print('unmask: waiting for the run to save.', file=sys.stderr, flush=True)
+    finally:
+      signal.signal(signal.SIGTERM, before)

@@ -31,8 +31,8 @@ def test_memory_and_files_are_flat(zygote, tmp_path):
   assert run.wait() == 75
   megabytes, files = np.array(found).T
   half = len(found) // 2
-  # A save holds a copy of the state, 6.7 MB, for a while, so the least of each half is compared. A batch has 24 kB: 2,000
-  # kept ones would be 48 MB.
+  # A save holds a copy of the state, 6.7 MB, for a while, so the least of each half is compared. A batch has 24 kB:
+  # 2,000 kept ones would be 48 MB.
   assert min(megabytes[half:]) - min(megabytes[:half]) < 16, megabytes
   assert min(files[half:]) - min(files[:half]) <= 1, files
   assert len(runs.steps(tmp_path)) == 3

@@ -6,7 +6,7 @@ import time
 import pytest
 import runs
 
-SETTINGS = {'TRAIN_STEPS': 60, 'CHECKPOINT_PERIOD': 1000, 'BATCH_SIZE': 32, 'TASK_FEATURE_LENGTHS': "{'targets': 128}"}
+SETTINGS = {'TRAIN_STEPS': 60, 'CHECKPOINT_PERIOD': 1000, 'BATCH_SIZE': 16}
 
 
 @pytest.fixture(scope='module')
@@ -61,3 +61,19 @@ def test_all_processes_stop_after_the_same_update(zygote, tmp_path):
   again[0].signal(signal.SIGTERM)
   assert [run.wait() for run in again] == [75, 75]
   assert [row['step'] for row in runs.lines(tmp_path)] == list(range(1, runs.steps(tmp_path)[-1] + 1))
+
+
+def test_a_sweep_hands_the_notice_on(zygote, tmp_path):
+  """The run saves, the sweep ends with the same status, and the same command goes on from there."""
+  bindings = [f'{name} = {value}' for name, value in (runs.TINY | SETTINGS | {'TRAIN_STEPS': 4000}).items()]
+  bindings = [line if 'DIR' not in line else f'{line.split(" = ")[0]} = "{line.split(" = ")[1]}"' for line in bindings]
+  given = {'SWEEP_DIR': tmp_path, 'RUN': 'gin/runs/pretrain.gin', 'OBJECTIVES': "['next_token']", 'BINDINGS': bindings}
+  argv = ['sweep', '--gin_file=gin/sweeps/core.gin', *(f'--gin.{name}={value}' for name, value in given.items())]
+  cell = tmp_path / 'next_token-seed0'
+  sweep = zygote.command(argv)
+  sweep.until(lambda: len(runs.lines(cell)) >= 5)
+  sweep.signal(signal.SIGTERM)
+  assert sweep.wait() == 75, sweep.said()
+  assert 'which is saved. The same command goes on.' in sweep.said()
+  (step,) = runs.steps(cell)
+  assert step >= 5
