@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import runs
 import seqio
 import tensorflow as tf
 from test_gin_files import HOME, SHRINK
@@ -71,10 +72,20 @@ def test_fine_tuning(task, tmp_path, form):
     'TASK_FEATURE_LENGTHS': "{'targets': 160}",
     'MEAPFineTuning.form': form,
   }
-  given = [f'--gin.{name}={value}' for name, value in bindings.items()]
-  assert cli.main(['train', *(f'--gin_file={file}' for file in files), *given]) == 0
+  given = [f'--gin_file={file}' for file in files] + [f'--gin.{name}={value}' for name, value in bindings.items()]
+  assert cli.main(['train', *given]) == 0
   done = json.loads((tmp_path / 'run' / 'done.json').read_text())
   assert 0 < done['tokens_supervised'] < done['tokens_read']
+  # Stopped after its first update and resumed, it is the same.
+  given.append(f'--gin.MODEL_DIR={tmp_path / "parts"}')
+  assert cli.main(['train', *given, '--gin.train.stop_at=1']) == 0
+  assert cli.main(['train', *given]) == 0
+  (step, whole, position), (other_step, parts, other_position) = (
+    runs.final(tmp_path / name) for name in ('run', 'parts')
+  )
+  assert (step, position) == (other_step, other_position) == (2, position)
+  for name, leaf in whole.items():
+    np.testing.assert_array_equal(leaf, parts[name], err_msg=name)
 
 
 def test_plain_text_has_no_answers(default_task, tmp_path, capsys):
