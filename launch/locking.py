@@ -9,6 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from typing import TextIO
 
 import jax
 
@@ -46,18 +47,34 @@ def alone(model_dir: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _on_disk(model_dir: str) -> Iterator[None]:
   """The kernel gives the lock back when its process ends, however it ends: a dead process leaves no hindrance."""
-  with open(os.path.join(model_dir, _NAME), 'a+') as file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-      file.seek(0)
-      raise _refusal(model_dir, file.read()) from error
-    with contextlib.suppress(OSError):  # on a full disk nobody learns who is in here
-      file.truncate(0)
-      file.write(_me())
-      file.flush()
-    yield
-    file.truncate(0)
+  path = os.path.join(model_dir, _NAME)
+  while True:
+    with open(path, 'a+') as file:
+      try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except OSError as error:
+        file.seek(0)
+        raise _refusal(model_dir, file.read()) from error
+      if not _is(file, path):  # its last owner has removed it meanwhile, and another may be there
+        continue
+      with contextlib.suppress(OSError):  # on a full disk nobody learns who is in here
+        file.truncate(0)
+        file.write(_me())
+        file.flush()
+      try:
+        yield
+      finally:
+        with contextlib.suppress(OSError):
+          os.remove(path)
+      return
+
+
+def _is(file: TextIO, path: str) -> bool:
+  """Whether an open file is the one of that name."""
+  try:
+    return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+  except FileNotFoundError:
+    return False
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ from . import (
   locking,
   meters,
   metrics,
+  opening,
   profiling,
   realised,
   runlog,
@@ -102,7 +103,7 @@ def train(
   began = began or Startup()
   began.mark('imports')
   numbers = {'TRAIN_STEPS': train_steps, 'BATCH_SIZE': batch_size, 'microbatches': microbatches}
-  check_numbers(**numbers, log_period=log_period, stop_at=1 if stop_at is None else stop_at)
+  opening.check_numbers(**numbers, log_period=log_period, stop_at=1 if stop_at is None else stop_at)
   plan = _Plan(
     model_dir=str(model_dir),
     seed=seed,
@@ -116,7 +117,7 @@ def train(
     log_period=log_period,
     profiled=profiling.parse(profile_steps, train_steps),
   )
-  program = make_program(
+  program = opening.make_program(
     model=model,
     objective=objective,
     pipeline=pipeline,
@@ -135,7 +136,7 @@ def train(
   # 2. Nobody else runs here. The text gives the vocabulary, which settles the program; then it is run.
   files.probe(plan.model_dir)
   with locking.alone(plan.model_dir), Interruption().listening() as interruption:
-    source, program = opened(model_dir, pipeline, program, training)
+    source, program = opening.opened(model_dir, pipeline, program, training)
     _run(plan, program, source, interruption, began)
 
 
@@ -179,55 +180,6 @@ def bound() -> dict[str, Any]:
     if values[name] is inspect.Parameter.empty:
       raise UserError(f'train needs {name}: bind it in a gin file, as gin/runs/pretrain.gin does.')
   return values
-
-
-def make_program(
-  *,
-  model: DecoderConfig,
-  objective: Objective,
-  pipeline: Pipeline,
-  train_steps: int,
-  batch_size: int,
-  optimizer: Optimizer,
-  microbatches: int,
-  z_loss: float,
-  mesh: mesh_lib.MeshConfig,
-  tpu_compiler_options: CompilerOptions,
-  **_: Any,
-) -> Program:
-  """The program of a run by `train`'s arguments, of which it needs these; checked, but for its vocabulary."""
-  program = Program(
-    model=model,
-    objective=objective,
-    text_length=pipeline.text_length,
-    batch_size=batch_size,
-    optimizer=optimizer.build(train_steps),
-    mesh=mesh.build(),
-    microbatches=microbatches,
-    z_loss=z_loss,
-    tpu_compiler_options=tpu_compiler_options,
-  )
-  program.check()
-  return program
-
-
-def opened(
-  model_dir: str, pipeline: Pipeline, program: Program, training: dict, save: bool = True
-) -> tuple[Source, Program]:
-  """The text, and the program for its vocabulary; UserError if the model directory is another run's.
-
-  Args:
-    training: `identity.of_training`.
-    save: whether the directory is from now on this run's.
-  """
-  facts = identity.facts(program.model, program.objective, pipeline) | training
-  identity.check(model_dir, facts)
-  source = pipeline.open()
-  model = program.model.with_vocabulary(source.vocabulary.vocab_size)
-  identity.check(model_dir, facts | identity.of_source(source, model), save=save and jax.process_index() == 0)
-  program = dataclasses.replace(program, model=model)
-  program.check()  # the vocabulary's size is known only now
-  return source, program
 
 
 def _run(plan: _Plan, program: Program, source: Source, interruption: Interruption, began: Startup) -> None:
@@ -308,13 +260,6 @@ def _is_trained(plan: _Plan, program: Program, position: dict) -> None:
   print(f'{plan.model_dir} is trained: {position["batches"]} of {plan.train_steps} steps.')
   if position['batches'] >= plan.train_steps:
     runlog.write_done(plan.model_dir, position, program.parameters())
-
-
-def check_numbers(**numbers: Any) -> None:
-  """Raises UserError naming the first that is no whole number of at least 1."""
-  for name, value in numbers.items():
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-      raise UserError(f'{name}={value!r} must be a whole number of at least 1.')
 
 
 def _write_what_runs(model_dir: str, source: Source, objective: Objective, writer: metrics.Writer) -> None:

@@ -14,7 +14,7 @@ from ..models.config import DecoderConfig
 from ..tasks import prepared, register, vocabularies
 from ..tasks.pipeline import Pipeline
 from ..tasks.preparation import stages
-from . import flags, loop, searching, slices, study, tables
+from . import flags, loop, opening, searching, slices, study, tables
 from .mesh import MeshConfig
 from .study import Settings, Study, TooBig
 
@@ -63,7 +63,7 @@ def configured(mesh: MeshConfig | None = None) -> Settings:
   bound = loop.bound()
   pipeline: Pipeline = bound['pipeline']
   numbers = {name: bound[name] for name in ('batch_size', 'train_steps', 'microbatches')}
-  loop.check_numbers(**numbers)
+  opening.check_numbers(**numbers)
   return Settings(
     model=_with_vocabulary(bound['model'], pipeline),
     objective=bound['objective'],

@@ -15,7 +15,7 @@ import rich.table
 
 from .. import UserError
 from ..tasks.pipeline import Source
-from . import diagnosis, files, identity, loop, metrics
+from . import diagnosis, files, identity, loop, metrics, opening
 from . import mesh as mesh_lib
 from . import state as state_lib
 from .checkpoints import Checkpoints
@@ -36,8 +36,8 @@ def replay(model_dir: str, step: int, rows: int = 2) -> None:
   settings = loop.bound()
   if not 1 <= step <= settings['train_steps']:
     raise UserError(f'--step={step} is no update of this run; it has updates 1 to {settings["train_steps"]}.')
-  program, training = loop.make_program(**settings), identity.of_training(**settings)
-  source, program = loop.opened(model_dir, settings['pipeline'], program, training, save=False)
+  program, training = opening.make_program(**settings), identity.of_training(**settings)
+  source, program = opening.opened(model_dir, settings['pipeline'], program, training, save=False)
   saved = Checkpoints(model_dir)
   found = saved.restore(program.state_shapes(), before=step)
   saved.close()
