@@ -9,7 +9,7 @@ from test_numbers import objective
 from unmask import UserError
 from unmask.launch import watchdog
 
-QUICK = {'WatchdogPolicy.report_after': 4.0, 'WatchdogPolicy.stop_after': 8.0}
+QUICK = {'WatchdogPolicy.report_after': 6.0, 'WatchdogPolicy.stop_after': 15.0}
 
 
 @pytest.mark.parametrize(
@@ -29,13 +29,13 @@ def test_hung_input(rows, where, zygote, tmp_path):
 
 
 def test_hung_peer(zygote, tmp_path):
-  settings = QUICK | {'TRAIN_STEPS': 300, 'CHECKPOINT_PERIOD': 20}
+  settings = {'TRAIN_STEPS': 300, 'CHECKPOINT_PERIOD': 20}
 
-  def start():
+  def start(**more):
     meeting = runs.free_address()
-    return [zygote.start(tmp_path, processes=(meeting, 2, number), **settings) for number in range(2)]
+    return [zygote.start(tmp_path, processes=(meeting, 2, number), **settings | more) for number in range(2)]
 
-  running = start()
+  running = start(**QUICK)
   running[0].until(lambda: bool(runs.steps(tmp_path)))
   running[1].signal(signal.SIGSTOP)
   assert running[0].wait() == 74, running[0].said()

@@ -9,8 +9,8 @@ import sys
 
 import numpy as np
 import pytest
+import runs
 from test_gin_files import HOME, SHRINK
-from test_resume import _state
 from unmask.launch import meters, metrics, start
 
 LINE = re.compile(r'first step after ([\d.]+) s: (.*)')
@@ -75,7 +75,7 @@ def test_nothing_is_said_but_progress(starts):
 
 @pytest.mark.parametrize('name', ['warm', 'damaged'])
 def test_what_is_kept_changes_no_bit(starts, name):
-  (_, cold, position), (_, other, other_position) = _state(starts['cold'][0]), _state(starts[name][0])
+  (_, cold, position), (_, other, other_position) = runs.final(starts['cold'][0]), runs.final(starts[name][0])
   import jax
 
   jax.tree.map(np.testing.assert_array_equal, cold, other)
