@@ -146,8 +146,9 @@ def _shown(value: Any) -> str:
 def call(configurable: Callable, **arguments) -> Any:
   """Calls the configurable with its gin bindings and `arguments`; UserError if a binding it needs is missing."""
   wrapped = _configured(configurable)
-  with _explained(lambda error: True):  # all that gin makes is made once ahead, so that its errors are the user's
-    gin.get_bindings(wrapped)
+  if not isinstance(configurable, type):  # gin does not find the classes that it has wrapped
+    with _explained(lambda error: True):  # all that gin makes is made once ahead, so that its errors are the user's
+      gin.get_bindings(wrapped)
   with _explained(_is_about_gin):
     return wrapped(**arguments)
 
