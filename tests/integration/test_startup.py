@@ -58,7 +58,7 @@ def starts(default_task, tmp_path_factory):
 
 def test_a_second_start_compiles_nothing(starts):
   cold, warm = (_parts(starts[name][1].stdout) for name in ('cold', 'warm'))
-  assert list(cold) == ['imports', 'data', 'state', 'compile', 'step']
+  assert list(cold) == ['imports', 'state', 'data', 'compile', 'step']
   assert warm['state'] + warm['compile'] < cold['state'] + cold['compile']
   kept = starts['cold'][2]
   assert len(kept) > 5
