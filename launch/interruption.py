@@ -2,8 +2,10 @@
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
@@ -29,9 +31,11 @@ class Interruption:
       yield self
       return
     before = {number: signal.signal(number, self._hear) for number in (signal.SIGTERM, signal.SIGINT)}
+    tell, sys.unraisablehook = sys.unraisablehook, lambda lost: self._hear_again(lost) or tell(lost)
     try:
       yield self
     finally:
+      sys.unraisablehook = tell
       for number, handler in before.items():
         signal.signal(number, handler)
 
@@ -51,6 +55,14 @@ class Interruption:
       raise KeyboardInterrupt
     if not self._deferred:
       raise self.stopped('before its first update; nothing is lost')
+
+  def _hear_again(self, lost: Any) -> bool:
+    """Whether `Preempted` was raised in vain, as in JAX's callbacks of the garbage collector; if so, it comes again."""
+    if not isinstance(lost.exc_value, Preempted) or self._heard is None:
+      return False
+    number, self._heard = self._heard, None
+    threading.Timer(0.01, signal.pthread_kill, [threading.main_thread().ident, number]).start()
+    return True
 
   def reached(self, update: int) -> bool:
     """Whether to save and stop after this update; every process calls it once an update, and gets the same answer."""

@@ -59,7 +59,7 @@ class BeamEngine:
     try:
       self._folder = FileSystems.join(place or tempfile.gettempdir(), f'unmask-lexicon-{uuid.uuid4().hex}')
       FileSystems.mkdirs(self._folder)
-    except (OSError, ValueError) as error:  # ValueError: no file system of that name
+    except Exception as error:  # each of Beam's file systems has its own
       raise UserError(f'Cannot write in --temp_location {place}: {str(error).splitlines()[0]}.') from error
     return self
 

@@ -165,7 +165,7 @@ def test_beams_mistakes(folder, tmp_path, capfd, monkeypatch):
   assert 'NoSuchRunner' in capfd.readouterr().err
   assert _build(folder, tmp_path, '--engine=beam', beam=['--runner=FlinkRunner']) == 2
   assert 'FlinkRunner needs --temp_location' in capfd.readouterr().err
-  for place in ('gs://no_bucket/x', '/proc/nowhere'):
+  for place in ('hdfs://nowhere/x', '/proc/nowhere'):
     assert _build(folder, tmp_path, '--engine=beam', beam=[f'--temp_location={place}']) == 2
     assert f'Cannot write in --temp_location {place}' in capfd.readouterr().err
   (tmp_path / 'bad').mkdir()
