@@ -12,7 +12,7 @@ ablation: $(VENV)/.run
 	$(BIN)/unmask sweep --gin_file=gin/sweeps/core.gin
 
 test: $(VENV)/.test lint
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -22,7 +22,7 @@ def _usage(pid: int) -> tuple[float, int]:
 def test_memory_and_files_are_flat(zygote, tmp_path):
   """Over 5,000 updates with evaluations and checkpoints, from the thousandth on."""
   often = {'CHECKPOINT_PERIOD': 500, 'EVAL_PERIOD': 500}
-  run = zygote.start(tmp_path, **often | {'TRAIN_STEPS': STEPS + 1000, 'BATCH_SIZE': 16})
+  run = zygote.start(tmp_path, 'mlm', **often | {'TRAIN_STEPS': STEPS + 1000, 'BATCH_SIZE': 16})
   found = []
   for step in range(1000, STEPS + 1, 100):
     run.until(lambda step=step: _last(tmp_path) >= step)
