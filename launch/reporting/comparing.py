@@ -32,8 +32,8 @@ class Cell:
 
   def mean(self, name: str) -> float | None:
     """The mean over seeds of a figure of 'done.json'; None if a run has none."""
-    values = [run.done.get(name) for run in self.runs]
-    return None if None in values else sum(values) / len(values)
+    values = [run.done[name] for run in self.runs if run.done.get(name) is not None]
+    return sum(values) / len(values) if len(values) == len(self.runs) else None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Figures that look into a test (retrieval by length and depth, BLiMP by phenomenon), and into the training."""
 
 import math
+import re
 from collections.abc import Sequence
 
 import matplotlib
@@ -126,21 +127,49 @@ def by_number(sweep: Sweep, tests: Sequence[str], grouping: str, x_label: str, l
   looks = palette.looks([cell.name for cell in sweep.cells])
 
   def draw(axis, name: str) -> None:
-    labels = sorted(sweep.tests[name].groups[grouping], key=float)
-    factor = plots.scale(sweep.tests[name])
-    for cell in sweep.cells:
-      known = [(float(one), found) for one in labels if (found := group_interval(cell, name, grouping, one))]
-      halves = [found.half * factor if found.over else 0.0 for _, found in known]
-      means = [found.mean * factor for _, found in known]
-      if known:
-        axis.errorbar([x for x, _ in known], means, halves, label=plots.label(cell.name), **looks[cell.name])
+    labels = sweep.tests[name].groups[grouping]
+    found = {
+      cell.name: [(float(one), value) for one in labels if (value := group_interval(cell, name, grouping, one))]
+      for cell in sweep.cells
+    }
     if logarithmic:
       axis.set_xscale('log')
+    plots.dodged(axis, found, looks, plots.scale(sweep.tests[name]), ratio=logarithmic)
 
   titles = ' and '.join(sweep.tests[name].title for name in tests)
   title = f'{titles} by {plots.label(grouping)}'
   return plots.panels(sweep, tests, draw, x_label, f'{grouping}-{"-".join(tests)}', title,
                       f'{title}, a line for each cell.', 'Bars are 95 % intervals. Dashed: baseline.')  # fmt: skip
+
+
+def by_length(sweep: Sweep, lengths: dict[int, str]) -> Plot:
+  """Loss and exact match against how many tokens are missing: length -> test."""
+  looks = palette.looks([cell.name for cell in sweep.cells])
+  figures = {'loss': ('nats a token\n(lower is better)', 1.0), 'exact': ('exact match, %\n(higher is better)', 100.0)}
+  with plots.style():
+    figure, axes = plots.grid(2, 2, 2.5)
+    for axis, (name, (words, factor)) in zip(axes, figures.items(), strict=True):
+      series: dict[str, list] = {cell.name: [] for cell in sweep.cells}
+      for cell in sweep.cells:
+        for length, test in lengths.items():
+          values = [run.tests[test].figures.get(name) for run in cell.asked(test)]
+          known = [value for value in values if value is not None]
+          if known and len(known) == len(values):
+            series[cell.name].append((float(length), inference.student(known)))
+      axis.set_xscale('log')
+      plots.dodged(axis, series, looks, factor, ratio=True)
+      axis.set_xticks(list(lengths), [str(length) for length in lengths], minor=False)
+      axis.minorticks_off()
+      axis.set_xlabel('missing tokens')
+      axis.set_ylabel(words)
+    plots.legend(figure, axes[0])
+    return plots.finish(
+      figure,
+      'infill-length',
+      'Infilling by how much is missing',
+      f'Loss and exact match of each cell for gaps of {", ".join(map(str, lengths))} tokens.',
+      'Bars are 95 % intervals over seeds (Student t) where there are several. The gaps lie in different texts.',
+    )
 
 
 def points(run, by: str) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
@@ -193,6 +222,7 @@ def all_of(sweep: Sweep) -> dict[str, list[Plot]]:
   """Figures that look into tests, by the part of the tests."""
   found: dict[str, list[Plot]] = {}
   by_moves: dict[str, list[str]] = {}
+  lengths = {int(name[7:]): name for name in sweep.tests if re.fullmatch(r'infill_\d+', name)}
   for name, test in sweep.tests.items():
     add = found.setdefault(test.part, []).append
     if 'length_depth' in test.groups:
@@ -204,6 +234,9 @@ def all_of(sweep: Sweep) -> dict[str, list[Plot]]:
         by_moves.setdefault(grouping, []).append(name)
     if len(test.groups.get('attention', {})) > 1:
       add(phenomena(sweep, name, 'attention'))
+  if len(lengths) > 1:
+    ordered = dict(sorted(lengths.items()))
+    found.setdefault(sweep.tests[lengths[min(lengths)]].part, []).append(by_length(sweep, ordered))
   for grouping, names in by_moves.items():
     parts = dict.fromkeys(sweep.tests[name].part for name in names)
     for part in parts:

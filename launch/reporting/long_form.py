@@ -13,8 +13,8 @@ from .reading import Run
 def figures(sweep: Sweep) -> str:
   """Columns: cell, a column for each axis, seed, test, grouping, group, figure, value, se.
 
-  `se` is the standard error over questions where the judge states one. The tests 'cost' and 'realised' hold what the run
-  took and did.
+  `se` is the standard error over questions where the judge states one. The tests 'cost' and 'realised' hold what the
+  run took and did.
   """
   axes = list(dict.fromkeys(axis for run in sweep.runs for axis in run.axes))
   rows = []
@@ -51,7 +51,7 @@ def comparisons(columns: dict[str, Column]) -> str:
       p = ['' if value is None else value for value in (pair.p_seeds, pair.p_questions, pair.p, pair.adjusted)]
       rows.append([name, column.test.primary.figure, pair.first, pair.second, one.mean, *over, *p, int(pair.found)])
   head = ['test', 'figure', 'first', 'second', 'difference', 'low', 'high', 'interval_over']
-  return _csv([*head, 'p_seeds', 'p_questions', 'p', 'p_holm', 'found'], rows)
+  return _csv([*head, 'p_seeds', 'p_questions', 'p', 'p_corrected', 'found'], rows)
 
 
 def curves(sweep: Sweep) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import jinja2
 
 from ... import __version__
-from . import comparing, inference, tables, words
+from . import comparing, inference, resampling, tables, words
 from .comparing import Sweep
 from .inference import Column
 from .plots import Plot
@@ -97,20 +97,21 @@ class Content:
 
 HOW = (
   'A cell is called best only where every other cell is told apart from it: by a paired t-test over seeds and by a '
-  'bootstrap over questions, both, after Holm’s correction over all pairs of cells of the test, at 5 %.'
+  'bootstrap over questions, both, at 5 % after a correction over all pairs of cells of the test.'
 )
 STATISTICS = (
   'Intervals of a cell are Student’s t over its seeds, 95 %: they say where the mean of further trainings would lie, '
   'judged by the same questions. A cell with one seed has none; what is shown for it instead is a bootstrap over '
   'questions, which says what other questions would give of the same trained model.',
-  'Two cells are compared by the difference of their primary figures. Over seeds: a paired t-test, seed by seed, since runs '
-  f'of one seed read the same rows in the same order; it needs {inference.MIN_SEEDS} seeds. Over questions: '
-  f'{inference.DRAWS:,} draws of clusters of questions, the same for both cells, and independently of seeds where there are '
-  'several (Owen’s pigeonhole bootstrap); questions about one text are one cluster. The p-value of a pair is the larger of '
-  'the two, so a difference is found only if neither other seeds nor other questions are likely to undo it.',
-  'P-values are adjusted by Holm’s method over all pairs of cells within a test, and not only over those with the best: '
-  'which cell is best is read from the same figures, and comparing with it alone would find differences that are not there '
-  'in up to one column in nine. Between tests nothing is corrected.',
+  'Two cells are compared by the difference of their primary figures. Over seeds: a paired t-test, seed by seed, since '
+  f'runs of one seed read the same rows in the same order; it needs {inference.MIN_SEEDS} seeds. Over questions: '
+  f'{resampling.DRAWS:,} draws of clusters of questions, the same for both cells, and of seeds where there are '
+  'several, independently (Owen’s pigeonhole bootstrap); questions about one text are one cluster. The p-value of a pair is the '
+  'larger of the two, so a difference is found only if neither other seeds nor other questions are likely to undo it. '
+  'Intervals that do not overlap are no test: pairs share seeds and questions, and there are many pairs.',
+  'P-values are adjusted by Holm’s method with Shaffer’s factors over all pairs of cells within a test, and not only '
+  'over those with the best: which cell is best is read from the same figures, and comparing with it alone would find '
+  'differences that are not there in up to one column in nine. Between tests nothing is corrected.',
 )
 
 
@@ -133,20 +134,24 @@ def _reading(sweep: Sweep) -> str:
     else 'There is no ± where a cell has one seed: how much figures change from one training to the next is not known.'
   )
   return (
-    f'Figures are means over seeds; {interval} Losses are in nats a token; ↓ lower is better, ↑ higher is better. Each model '
-    'answers through its own scorer: what it may see stands in the second column.'
+    f'Figures are means over seeds; {interval} Losses are in nats a token; ↓ lower is better, ↑ higher is better. Each '
+    'model answers through its own scorer: what it may see stands in the second column.'
   )
 
 
 def html(content: Content) -> str:
   """The whole page."""
   environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-  environment.filters['base64'] = lambda data: base64.b64encode(data).decode()
+  environment.filters['base64'] = _base64
   return environment.from_string(_file('page.html')).render(content.facts(), style=_file('page.css'))
 
 
+def _base64(data: bytes) -> str:
+  return base64.b64encode(data).decode()
+
+
 def _file(name: str) -> str:
-  return importlib.resources.files(__package__).joinpath(name).read_text(encoding='utf-8')
+  return importlib.resources.files(__package__ or '').joinpath(name).read_text(encoding='utf-8')
 
 
 def markdown(content: Content) -> str:

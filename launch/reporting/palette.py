@@ -1,8 +1,8 @@
 """How cells look in every plot: a colour for those who see it, a marker and a dash for those who do not, and for print.
 
-Colours are Okabe and Ito's ("Color Universal Design", 2008; Wong 2011, Nature Methods 8, 441), without their yellow, which
-is too pale on paper. Heat maps use cividis, whose lightness rises evenly for every kind of sight (Nunez, Anderton and
-Renslow 2018, PLoS ONE 13, e0199239).
+Colours are Okabe and Ito's ("Color Universal Design", 2008; Wong 2011, Nature Methods 8, 441), without their yellow,
+which is too pale on paper. Heat maps use cividis, whose lightness rises evenly for every kind of sight (Nunez, Anderton
+and Renslow 2018, PLoS ONE 13, e0199239).
 """
 
 from collections.abc import Iterator

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 
@@ -17,6 +18,7 @@ from .reading import Test
 matplotlib.use('Agg')
 
 PNG_DOTS = 300
+FIGURES = {'mrr': 'MRR', 'exact': 'exact match', 'f1': 'F1', 'token_top1': 'tokens right'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +71,7 @@ def label(name: str) -> str:
 
 def unit(test: Test) -> str:
   """The unit of the primary figure and which way is better, for an axis."""
-  words = {'share': f'{test.primary.figure}, %'}.get(test.primary.unit, test.primary.unit)
+  words = f'{FIGURES.get(test.primary.figure, test.primary.figure)}, %' if scale(test) != 1 else test.primary.unit
   return f'{words} ({"higher" if test.primary.sign > 0 else "lower"} is better)'
 
 
@@ -155,10 +157,9 @@ def _wrapped(text: str, width: int) -> str:
   return '\n'.join(lines)
 
 
-def along(
-  sweep: Sweep, columns: dict[str, Column], axis_name: str, numbers: dict[str, float], names: Sequence[str]
-) -> Plot:
-  """Each test's figure against a numeric axis of the sweep, a line for each setting of the other axes."""
+def along(sweep: Sweep, columns: dict[str, Column], axis_name: str, numbers: dict[str, float], part: str) -> Plot:
+  """Each figure of one part against a numeric axis of the sweep, a line for each setting of the other axes."""
+  names = sweep.parts[part]
   lines: dict[str, list] = {}
   for cell in sweep.cells:
     if cell.first.axes.get(axis_name) in numbers:
@@ -167,20 +168,47 @@ def along(
   looks = palette.looks(list(lines))
 
   def draw(axis, name: str) -> None:
-    for line, points in lines.items():
-      known = sorted((x, columns[name].intervals[cell]) for x, cell in points if cell in columns[name].intervals)
-      factor = scale(sweep.tests[name])
-      halves = [interval.half * factor if interval.over else 0.0 for _, interval in known]
-      means = [interval.mean * factor for _, interval in known]
-      axis.errorbar([x for x, _ in known], means, yerr=halves, label=label(line), **looks[line])
+    shown = columns[name].intervals
+    series = {line: [(x, shown[cell]) for x, cell in points if cell in shown] for line, points in lines.items()}
+    dodged(axis, series, looks, scale(sweep.tests[name]))
     axis.set_xticks(sorted(set(numbers.values())))
 
-  title = f'What {label(axis_name)} changes'
+  title = f'What {label(axis_name)} changes: {label(part)}'
   alt = f'Each test against {label(axis_name)} from {min(numbers.values()):g} to {max(numbers.values()):g}.'
   caption = _caption_of([columns[name] for name in names]).replace(
     'Hollow markers: the test asks in the form in which the objective was trained.', ''
   )
-  return panels(sweep, names, draw, label(axis_name), f'axis-{axis_name}', title, alt, caption.strip())
+  return panels(sweep, names, draw, label(axis_name), f'axis-{axis_name}-{part}', title, alt, caption.strip())
+
+
+def dodged(
+  axis,
+  series: dict[str, list[tuple[float, inference.Interval]]],
+  looks: dict[str, dict],
+  factor: float,
+  ratio: bool = False,
+) -> None:
+  """A line with intervals for each series of (x, interval), a little beside each other so that no bar hides another.
+
+  Args:
+    ratio: x is a logarithmic axis.
+  """
+  places = sorted({x for points in series.values() for x, _ in points})
+  steps = [b / a if ratio else b - a for a, b in itertools.pairwise(places)] or [2.0 if ratio else 1.0]
+  for number, (name, points) in enumerate(series.items()):
+    share = 0.35 * (number / max(1, len(series) - 1) - 0.5) if len(series) > 1 else 0.0
+    xs = [x * min(steps) ** share if ratio else x + min(steps) * share for x, _ in sorted(points, key=lambda p: p[0])]
+    found = [interval for _, interval in sorted(points, key=lambda p: p[0])]
+    halves = [interval.half * factor if interval.over else 0.0 for interval in found]
+    if found:
+      axis.errorbar(
+        xs,
+        [interval.mean * factor for interval in found],
+        yerr=halves,
+        label=label(name),
+        elinewidth=1.0,
+        **looks[name],
+      )
 
 
 def panels(
@@ -195,14 +223,14 @@ def panels(
 ) -> Plot:
   """A panel for each test with the baseline dashed, and one legend above them all."""
   with style():
-    figure, axes = grid(len(names), 3, 1.9)
+    figure, axes = grid(len(names), 3, 1.9 if len(names) > 1 else 2.5)
     for number, (axis, test_name) in enumerate(zip(axes, names, strict=True)):
       test = sweep.tests[test_name]
       draw(axis, test_name)
       if test.primary.baseline is not None:
         axis.axhline(test.primary.baseline * scale(test), color=palette.BASELINE, linestyle='--', linewidth=1.0)
       axis.set_title(_wrapped(test.title, 26))
-      axis.set_ylabel(_wrapped(unit(test), 24))
+      axis.set_ylabel(unit(test).replace(' (', '\n('))
       axis.set_xlabel(x_label if _ends_column(number, len(names)) else '')
       axis.locator_params(axis='y', nbins=5)
     legend(figure, axes[0])

@@ -16,7 +16,7 @@ _MORE = {'exact': 'exact', 'token_top1': 'tokens', 'accuracy': 'accuracy', 'mrr'
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-  """One field: its text, a mark (see `SYMBOLS`; 'dim' for baselines), smaller lines below it, and whether it is home."""
+  """One field: its text, a mark (see `SYMBOLS`; 'dim' for baselines), smaller lines below, and whether it is home."""
 
   text: str
   mark: str = ''
@@ -77,7 +77,11 @@ def results(sweep: Sweep, columns: dict[str, Column], part: str, title: str) -> 
 def _unit(sweep: Sweep, name: str) -> str:
   primary = sweep.tests[name].primary
   arrow = '↑' if primary.sign > 0 else '↓'
-  return f'{primary.figure} % {arrow}' if primary.unit == 'share' else f'{primary.unit} {arrow}'
+  return (
+    f'{plots.FIGURES.get(primary.figure, primary.figure)} % {arrow}'
+    if primary.unit == 'share'
+    else f'{primary.unit} {arrow}'
+  )
 
 
 def _result(cell: Cell, column: Column, name: str) -> Entry:
@@ -87,8 +91,9 @@ def _result(cell: Cell, column: Column, name: str) -> Entry:
   text, notes = spoken(column.intervals[cell.name], plots.scale(column.test))
   more = []
   for figure, words in _MORE.items():
-    values = [run.tests[name].figures.get(figure) for run in runs]
-    if figure != column.test.primary.figure and all(isinstance(value, int | float) for value in values):
+    values = [run.tests[name].figures[figure] for run in runs if figure in run.tests[name].figures]
+    told = figure == 'mrr' and column.test.primary.baseline == 0.5  # of two candidates it follows from the accuracy
+    if figure != column.test.primary.figure and not told and len(values) == len(runs):
       more.append(f'{words} {number(100 * sum(values) / len(values), 1)} %')
   mark = column.mark(cell.name)
   if mark and column.over == 'questions':
@@ -103,7 +108,7 @@ def costs(sweep: Sweep) -> Table:
     'tokens read': lambda cell: _mean(cell, 'tokens_read', '{:,.0f}'),
     'supervised': lambda cell: _mean(cell, 'tokens_supervised', '{:,.0f}'),
     'a token read': _supervised,
-    'model FLOPs': lambda cell: _mean(cell, 'train_flops', '{:.3g}'),
+    'model TFLOPs': lambda cell: _mean(cell, 'train_flops', '{:,.4g}', 1e-12),
     'seconds': lambda cell: _mean(cell, 'train_seconds', '{:,.0f}'),
     'tokens/s': lambda cell: _mean(cell, 'tokens_per_second', '{:,.0f}'),
     'MFU': lambda cell: _mean(cell, 'mfu', '{:.1%}'),
@@ -179,7 +184,15 @@ def pairs(sweep: Sweep, column: Column) -> Table:
         Entry(p(pair.adjusted)),
       )
     )
-  head = ('difference', _unit(sweep, column.test.name), '95 % interval', 'over', 'p seeds', 'p questions', 'p Holm')
+  head = (
+    'difference',
+    _unit(sweep, column.test.name),
+    '95 % interval',
+    'over',
+    'p seeds',
+    'p questions',
+    'p corrected',
+  )
   return Table(f'pairs-{column.test.name}', column.test.title, head, tuple(rows))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from . import plots, tables
 from .comparing import Cell, Sweep
-from .inference import MIN_SEEDS, Column
+from .inference import MIN_SEEDS, Column, smallest_found
 
 PARTS = {
   'held_out': 'Held-out text',
@@ -130,7 +130,7 @@ def _dates(sweep: Sweep) -> str:
 def findings(sweep: Sweep, columns: dict[str, Column]) -> list[tuple[str, str]]:
   """For each test, who is best, by how much, and who cannot be told from it."""
   said = []
-  for name, column in columns.items():
+  for column in columns.values():
     factor = plots.scale(column.test)
     unit = ' %' if factor != 1 else f' {column.test.primary.unit}'
     figure = tables.spoken(column.intervals[column.leader], factor)[0] + unit
@@ -153,6 +153,8 @@ def findings(sweep: Sweep, columns: dict[str, Column]) -> list[tuple[str, str]]:
       sentence = f'{column.leader} comes out first with {figure}; not told apart from it: {_join(list(column.near))}.'
     if column.over == 'questions':
       sentence += ' (Over questions alone: it is about these trained models, not about their objectives.)'
+    elif column.over == 'seeds' and others:
+      sentence += ' (Over seeds alone: there are too few questions, or the figure is no mean over them.)'
     said.append((column.test.title, sentence + _floor(column)))
   return said
 
@@ -183,8 +185,8 @@ def threats(sweep: Sweep, columns: dict[str, Column]) -> list[tuple[str, str]]:
     said.append(
       (
         'Generated tests',
-        f'{_join(generated)} {"is" if len(generated) == 1 else "are"} made by generators of this project after published '
-        'forms; the figures cannot be held against those of the published sets.',
+        f'{_join(generated)} {"is" if len(generated) == 1 else "are"} made by generators of this project after '
+        'published forms; the figures cannot be held against those of the published sets.',
       )
     )
   if dropped := [cell for cell in sweep.cells if cell.first.realised.get('rows_dropped', 0) > 0.001]:
@@ -213,10 +215,16 @@ def _seeds(sweep: Sweep) -> str:
     )
   if fewest < MIN_SEEDS:
     return (
-      'Two seeds: an interval has one degree of freedom and is 12.7 standard errors wide to each side, and no difference '
-      'is tested or marked. Three seeds are the least.'
+      'Two seeds: an interval has one degree of freedom and is 12.7 standard errors wide to each side, and no '
+      'difference is tested or marked. Three seeds are the least.'
     )
-  few = f' With {fewest} seeds only differences far larger than their spread can be found.' if fewest < 8 else ''
+  least = smallest_found(fewest, len(sweep.cells)) if len(sweep.cells) > 1 else 0.0
+  few = (
+    f' With {fewest} seeds and {len(sweep.cells)} cells, the first difference that is found must be {least:.1f} times '
+    'the standard deviation of the differences over seeds: what is not told apart may well differ.'
+    if least
+    else ''
+  )
   return (
     f'{fewest} seeds a cell. A seed sets initial weights, order of rows and corruption together; corpus, split and '
     f'vocabulary are the same in all, so intervals say nothing about other corpora.{few}'
@@ -242,8 +250,8 @@ def _budget_threat(sweep: Sweep) -> str:
   sentence = ''
   if share(high) > 1.2 * share(low):
     sentence = (
-      f'Of the tokens read, {low.name} is taught {share(low):.0%} and {high.name} {share(high):.0%}: an equal number of '
-      'tokens is not an equal number of lessons. '
+      f'Of the tokens read, {low.name} is taught {share(low):.0%} and {high.name} {share(high):.0%}: an equal number '
+      'of tokens is not an equal number of lessons. '
     )
   if flops and max(flops) > 1.05 * min(flops):
     sentence += f'Model FLOPs differ by a factor of {max(flops) / min(flops):.2f} between runs.'
@@ -273,9 +281,9 @@ def _sees(sweep: Sweep) -> str:
     return ''
   each = '; '.join(f'{sees}: {_join([cell.name for cell in cells])}' for sees, cells in groups.items())
   return (
-    f'Each objective answers through its own scorer ({each}). Who sees both sides of a gap has the easier question, and '
-    'a scorer that is told how long the gap is has an easier one than a scorer that must also end it. So a row says what '
-    'a model can do, and not only what it knows.'
+    f'Each objective answers through its own scorer ({each}). Who sees both sides of a gap has the easier question, '
+    'and a scorer that is told how long the gap is has an easier one than a scorer that must also end it. So a row '
+    'says what a model can do, and not only what it knows.'
   )
 
 

@@ -78,7 +78,9 @@ def content(sweep: Sweep) -> page.Content:
     drawn = (plots.tests(sweep, columns, name, title), *details.get(name, ()))
     parts.append(page.Part(name, title, tables.results(sweep, columns, name, title), drawn))
   axes = tuple(
-    plots.along(sweep, columns, axis, numbers, list(sweep.tests)) for axis, numbers in sweep.numeric_axes().items()
+    plots.along(sweep, columns, axis, numbers, part)
+    for axis, numbers in sweep.numeric_axes().items()
+    for part in sweep.parts
   )
   return page.Content(
     sweep, columns, tuple(parts), axes, tuple(detail_plots.curves(sweep, by) for by in ('tokens', 'flops'))
