@@ -123,6 +123,13 @@ def flags(sweep: Sweep) -> list[str]:
   """Sentences on what differs between the runs and should not, unless it is an axis of the sweep."""
   axes = {axis for cell in sweep.cells for axis in cell.first.axes}
   said = []
+  if alone := [cell.name for cell in sweep.cells if len(cell.runs) == 1]:
+    all_of_them = 'Every cell has' if len(alone) == len(sweep.cells) else f'{", ".join(alone)}: there is'
+    said.append(
+      f'{all_of_them} one seed only, so intervals over seeds are not shown: how much a figure changes from one '
+      'training to the next cannot be known from one. What is shown instead, where it can be, is what other questions '
+      'would give of the same trained models; it is no evidence that one objective is better than another.'
+    )
   shape = lambda run: tuple(run.model.get(name) for name in _SHAPE)
   if 'model' not in axes:
     said += _differs(sweep, shape, 'The models are not of one shape', lambda run: _shape(run))

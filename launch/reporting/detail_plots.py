@@ -135,6 +135,8 @@ def by_number(sweep: Sweep, tests: Sequence[str], grouping: str, x_label: str, l
     if logarithmic:
       axis.set_xscale('log')
     plots.dodged(axis, found, looks, plots.scale(sweep.tests[name]), ratio=logarithmic)
+    axis.set_xticks([float(one) for one in labels], list(labels), minor=False)
+    axis.minorticks_off()
 
   titles = ' and '.join(sweep.tests[name].title for name in tests)
   title = f'{titles} by {plots.label(grouping)}'

@@ -106,9 +106,9 @@ STATISTICS = (
   'Two cells are compared by the difference of their primary figures. Over seeds: a paired t-test, seed by seed, since '
   f'runs of one seed read the same rows in the same order; it needs {inference.MIN_SEEDS} seeds. Over questions: '
   f'{resampling.DRAWS:,} draws of clusters of questions, the same for both cells, and of seeds where there are '
-  'several, independently (Owen’s pigeonhole bootstrap); questions about one text are one cluster. The p-value of a pair is the '
-  'larger of the two, so a difference is found only if neither other seeds nor other questions are likely to undo it. '
-  'Intervals that do not overlap are no test: pairs share seeds and questions, and there are many pairs.',
+  'several, independently (Owen’s pigeonhole bootstrap); questions about one text are one cluster. The p-value of a '
+  'pair is the larger of the two, so a difference is found only if neither other seeds nor other questions are likely '
+  'to undo it. Intervals that do not overlap are no test: pairs share seeds and questions, and there are many pairs.',
   'P-values are adjusted by Holm’s method with Shaffer’s factors over all pairs of cells within a test, and not only '
   'over those with the best: which cell is best is read from the same figures, and comparing with it alone would find '
   'differences that are not there in up to one column in nine. Between tests nothing is corrected.',
@@ -129,12 +129,12 @@ def _lead(sweep: Sweep) -> str:
 def _reading(sweep: Sweep) -> str:
   fewest = min(len(cell.runs) for cell in sweep.cells)
   interval = (
-    '± is the 95 % interval over seeds (Student t).'
+    'figures are means over seeds, and ± is the 95 % interval over seeds (Student t).'
     if fewest > 1
-    else 'There is no ± where a cell has one seed: how much figures change from one training to the next is not known.'
+    else 'figures are means over seeds; where a cell has one seed there is no ± (see above).'
   )
   return (
-    f'Figures are means over seeds; {interval} Losses are in nats a token; ↓ lower is better, ↑ higher is better. Each '
+    f'Losses are in nats a token, all else in per cent; ↓ lower is better, ↑ higher is better; {interval} Each '
     'model answers through its own scorer: what it may see stands in the second column.'
   )
 

@@ -196,7 +196,7 @@ def dodged(
   places = sorted({x for points in series.values() for x, _ in points})
   steps = [b / a if ratio else b - a for a, b in itertools.pairwise(places)] or [2.0 if ratio else 1.0]
   for number, (name, points) in enumerate(series.items()):
-    share = 0.35 * (number / max(1, len(series) - 1) - 0.5) if len(series) > 1 else 0.0
+    share = min(0.05, 0.3 / len(series)) * (number - (len(series) - 1) / 2)
     xs = [x * min(steps) ** share if ratio else x + min(steps) * share for x, _ in sorted(points, key=lambda p: p[0])]
     found = [interval for _, interval in sorted(points, key=lambda p: p[0])]
     halves = [interval.half * factor if interval.over else 0.0 for interval in found]

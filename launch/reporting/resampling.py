@@ -73,4 +73,4 @@ def crossing(drawn: np.ndarray) -> float:
   """Two-sided p-value: how often draws of a difference come to lie on the other side of zero, or on it."""
   drawn = drawn[~np.isnan(drawn)]
   tail = min(np.count_nonzero(drawn <= 0), np.count_nonzero(drawn >= 0))
-  return min(1.0, 2 * (tail + 1) / (len(drawn) + 1))
+  return min(1.0, float(2 * (tail + 1) / (len(drawn) + 1)))

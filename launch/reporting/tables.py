@@ -46,7 +46,7 @@ def number(value: float, digits: int) -> str:
 def spoken(interval: Interval, factor: float) -> tuple[str, tuple[str, ...]]:
   """A figure with its interval over seeds, or without one and a note of what is known instead."""
   half = interval.half * factor
-  digits = 1 if factor != 1 else 2 if half >= 0.1 or not interval.over else 3
+  digits = 1 if factor != 1 else 3
   mean = number(interval.mean * factor, digits)
   if interval.over == 'seeds':
     return f'{mean} ± {number(half, digits)}', ()

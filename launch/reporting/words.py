@@ -152,9 +152,9 @@ def findings(sweep: Sweep, columns: dict[str, Column]) -> list[tuple[str, str]]:
     else:
       sentence = f'{column.leader} comes out first with {figure}; not told apart from it: {_join(list(column.near))}.'
     if column.over == 'questions':
-      sentence += ' (Over questions alone: it is about these trained models, not about their objectives.)'
+      sentence += ' Tested over questions alone.'
     elif column.over == 'seeds' and others:
-      sentence += ' (Over seeds alone: there are too few questions, or the figure is no mean over them.)'
+      sentence += ' Tested over seeds alone: there are too few questions, or the figure is no mean over them.'
     said.append((column.test.title, sentence + _floor(column)))
   return said
 
