@@ -18,7 +18,7 @@ def write(
   clusters: int = 60,
   hardness: int = 0,
   seed_spread: float = 0.02,
-  rename: str = '{name}',
+  asked: tuple[str, ...] = (),
 ) -> list[str]:
   """Writes a directory for each cell and seed; returns them.
 
@@ -29,7 +29,7 @@ def write(
     clusters: of each test; two questions each.
     hardness: seeds the questions, which are the same for all.
     seed_spread: standard deviation of a training's own luck, nats.
-    rename: how cells are called, of their name.
+    asked: names of the tests, if not all.
   """
   made = []
   for number, (name, cell) in enumerate(cells.items()):
@@ -37,8 +37,8 @@ def write(
       random = np.random.default_rng([number, seed, hardness])
       luck = random.normal(0, seed_spread)
       target = folder / f'{name}-seed{seed}'
-      _model(target, rename.format(name=name), cell, seed, random)
-      judge(target, cell.get('skill', 0.0) + luck, clusters, np.random.default_rng(hardness), random, cell)
+      _model(target, name, cell, seed, random)
+      judge(target, cell.get('skill', 0.0) + luck, clusters, np.random.default_rng(hardness), random, cell, asked=asked)
       made.append(str(target))
   return made
 
@@ -113,6 +113,7 @@ def judge(
   random: np.random.Generator,
   cell: dict | None = None,
   step: int = 20,
+  asked: tuple[str, ...] = (),
 ) -> None:
   """Writes 'evaluation/STEP.json' and '.npz': every kind of test, two questions a cluster."""
   cell = cell or {}
@@ -135,6 +136,9 @@ def judge(
   said, found = _choices('Topic probe', 'probes', 'learning_rate', ('1e-4', '1e-3'), skill, clusters, shared, random)
   said |= {'kind': 'probe', 'figures': {name: said['figures'][name] for name in ('accuracy', 'accuracy_se')}}
   _add(tests, arrays, 'probe_topic', said, {name: found[name] for name in ('right', 'cluster')})
+  if asked:
+    tests = {name: tests[name] for name in asked}
+    arrays = {name: values for name, values in arrays.items() if name.split('/')[0] in asked}
   (target / 'evaluation').mkdir(exist_ok=True)
   facts = {
     'checkpoint': step,

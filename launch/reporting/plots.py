@@ -46,6 +46,8 @@ def style() -> Iterator[None]:
 def finish(figure: Figure, name: str, title: str, alt: str, caption: str) -> Plot:
   """Writes a figure as bytes; the same figure gives the same bytes."""
   written = {}
+  figure.draw_without_rendering()  # lays it out, which takes most of the time; once will do
+  figure.set_layout_engine('none')
   for kind, facts in (('svg', {'Date': None}), ('png', {'Software': None}), ('pdf', {'CreationDate': None})):
     data = io.BytesIO()
     figure.savefig(data, format=kind, metadata=facts, dpi=PNG_DOTS)
