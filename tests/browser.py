@@ -28,7 +28,7 @@ def find() -> str:
   for name in (os.environ.get('CHROMIUM'), *NAMES):
     if name and (found := shutil.which(name)):
       return found
-  raise FileNotFoundError('no Chromium here: make browser installs it on Debian; else set CHROMIUM to its path')
+  raise FileNotFoundError('There is no Chromium: apt-get install chromium, or set CHROMIUM to the path of one.')
 
 
 @contextlib.contextmanager
@@ -140,3 +140,10 @@ class Browser:
     nodes = self.call('Accessibility.getFullAXTree')['nodes']
     pick = lambda node, key: node.get(key, {}).get('value', '')
     return [{'role': pick(node, 'role'), 'name': pick(node, 'name')} for node in nodes if not node.get('ignored')]
+
+
+if __name__ == '__main__':
+  try:
+    find()
+  except FileNotFoundError as error:
+    sys.exit(f'{error}')
