@@ -23,6 +23,7 @@ from . import (
   compiling,
   config,
   devices,
+  environment,
   files,
   held_out,
   identity,
@@ -265,6 +266,7 @@ def _is_trained(plan: _Plan, program: Program, position: dict) -> None:
 def _write_what_runs(model_dir: str, source: Source, objective: Objective, writer: metrics.Writer) -> None:
   """The configuration; and once, for they take a second, the realised shares of the objective on real rows."""
   config.save(model_dir)
+  environment.record(model_dir)
   path = files.path(model_dir) / 'realised.json'
   if path.exists():
     return
@@ -272,4 +274,4 @@ def _write_what_runs(model_dir: str, source: Source, objective: Objective, write
   for line in realised.surprises(shares, objective):
     print(line)
   writer.text('config', f'```\n{config.operative()}\n```')
-  files.write_atomically(path, json.dumps(shares, indent=2))
+  files.write_atomically(path, json.dumps(shares | {'configured': objective.configured()}, indent=2))

@@ -8,12 +8,15 @@ from . import flags
 
 def _main(argv: Sequence[str]) -> None:
   parser = flags.Parser(prog='unmask report', description='Compare judged models on one page.', allow_abbrev=False)
-  parser.add_argument('--model_dir', action='append', required=True, metavar='DIR', help='a judged model; repeat it')
-  parser.add_argument('--out', default='.', metavar='DIR', help='where report.html and report.md go (default: here)')
+  what = parser.add_mutually_exclusive_group(required=True)
+  what.add_argument('--model_dir', action='append', metavar='DIR', help='a judged model; repeat it')
+  what.add_argument('--sweep_dir', metavar='DIR', help='all judged models of a sweep')
+  parser.add_argument('--out', metavar='DIR', help='where report.html goes (default: the sweep_dir, or here)')
   options = parser.parse_args(argv)
   from . import reporting
 
-  reporting.report(options.model_dir, options.out)
+  dirs, missing = reporting.sweep_cells(options.sweep_dir) if options.sweep_dir else (options.model_dir, [])
+  reporting.report(dirs, options.out or options.sweep_dir or '.', missing)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

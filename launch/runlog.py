@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 import jax
 import numpy as np
 
-from . import files, meters, metrics, progress, startup
+from . import environment, files, meters, metrics, progress, startup
 
 START = {'batches': 0, 'tokens': 0.0, 'scored': 0.0, 'flops': 0.0, 'seconds': 0.0}
 """The position of a run that has not begun: global batches consumed, tokens of the corpus read, positions scored, model
@@ -149,4 +149,6 @@ def write_done(model_dir: str, position: dict, parameters: int) -> None:
     'train_flops': position['flops'],
     **medians,
   }
+  if (peak := environment.peak_bytes()) is not None:
+    facts['peak_bytes'] = peak
   files.write_atomically(files.path(model_dir) / 'done.json', json.dumps(facts, indent=2))

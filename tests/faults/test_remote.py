@@ -18,7 +18,8 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 import pytest
-from unmask.launch import meters
+import report_cells
+from unmask.launch import meters, reporting
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FILES = ('gin/runs/pretrain.gin', 'gin/models/tiny.gin', 'gin/objectives/mlm.gin')
@@ -159,6 +160,23 @@ def test_a_run_in_a_bucket_is_the_run_on_a_disk(bucket, default_task, tmp_path):
   reported = _unmask(bucket, 'report', f'--model_dir={there}', '--out=gs://bucket/report')
   assert reported.returncode == 0, reported.stderr[-3000:]
   assert b'<html' in _object(bucket, 'report/report.html')
+
+
+def test_a_sweep_in_a_bucket_is_reported_as_on_a_disk(bucket, tmp_path):
+  report_cells.write(tmp_path / 'sweep', {'mlm': {}, 'meap': {'skill': 0.5}}, seeds=3, asked=('key_value',))
+  for path in sorted((tmp_path / 'sweep').rglob('*')):
+    if path.is_file():
+      name = urllib.parse.quote(f'sweep/{path.relative_to(tmp_path / "sweep")}', safe='')
+      _get(bucket, f'upload/storage/v1/b/bucket/o?uploadType=media&name={name}', path.read_bytes())
+  there = _unmask(bucket, 'report', '--sweep_dir=gs://bucket/sweep')
+  assert there.returncode == 0, there.stderr[-3000:]
+  reporting.report(reporting.sweep_cells(str(tmp_path / 'sweep'))[0], str(tmp_path / 'out'))
+  made = [path.relative_to(tmp_path / 'out') for path in (tmp_path / 'out').rglob('*') if path.is_file()]
+  assert len(made) > 12
+  for name in made:
+    if name.name != 'report.html':  # it names the directories
+      assert _object(bucket, f'sweep/{name}') == (tmp_path / 'out' / name).read_bytes(), name
+  assert b'</html>' in _object(bucket, 'sweep/report.html')
 
 
 LISTED = """

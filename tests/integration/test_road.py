@@ -37,11 +37,12 @@ def test_sweep_trains_judges_and_reports(swept):
   page = (swept / 'report.html').read_text()
   table = (swept / 'report.md').read_text()
   assert f'The report is {swept}/report.html' in (swept / 'stdout').read_text()
-  assert 'http' not in page.replace('http://www.w3.org', ''), 'the page needs the network'
-  assert page.count('data:image/svg+xml') == 2
-  for name in (*OBJECTIVES, 'unigram baseline'):
+  assert 'http' not in page, 'the page needs the network'
+  assert page.count('data:image/svg+xml') >= 4
+  for name in (*OBJECTIVES, 'baseline (unigram'):
     assert name in page
-    assert f'| {name} |' in table
+    assert f'| {name}' in table
+  assert 'one seed only' in page
   progress = (swept / 'stderr').read_text()
   assert 'tokens/s' in progress
   assert 'loss' in progress
