@@ -99,7 +99,7 @@ def test_entry(task: ProbeTask, rows: dict[str, Rows], grid: Grid, runs: Sequenc
     return figures
 
   by_arm = {arm: [run for run in runs if (run.start, run.attention) == arm] for arm in grid.arms}
-  rates = {arm: grid_lib.choose(of_arm) for arm, of_arm in by_arm.items()}
+  rates = {arm: grid_lib.choose(of_arm, grid.search_seeds) for arm, of_arm in by_arm.items()}
   chosen = {arm: [run for run in of_arm if run.rate == rates[arm]] for arm, of_arm in by_arm.items()}
   main = grid.arms[0]
   reached = {

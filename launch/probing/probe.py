@@ -133,7 +133,7 @@ class Prober:
     """The grid on one probe: its entry in the judge's file and its arrays, see `figures.test_entry`."""
     grid, is_span = self._grid, task.kind == 'span'
     everything = [one for split in SPLITS for one in task.splits[split]]
-    length = rows_lib.needed_length(everything, material.encoder, material.length)
+    length = rows_lib.needed_length(everything, material.encoder, material.tokens(task.kind))
     rows = {split: rows_lib.encode(task.splits[split], material.encoder, length, is_span) for split in SPLITS}
     if is_span and not rows['train'].answerable().any():
       raise UserError(f'No answer of the probe {task.name} lies in a row of {length} tokens.')

@@ -176,6 +176,8 @@ class Tuner:
     for index in orders(len(rows), self._batch_size, self._updates, seed):
       batch = mesh_lib.put_batch(self._mesh, rows.take(index))
       state, value = self._update(state, batch, jnp.float32(rate))
+      if losses:
+        losses[-1] = float(losses[-1])  # one update late: the next one is under way
       losses.append(value)
       tick()
     return state[0], [float(value) for value in losses]

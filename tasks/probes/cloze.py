@@ -73,7 +73,7 @@ def questions(document: Document, material: Material) -> list[Example]:
   for i in order:
     if len(asked) == _MOST_PER_DOCUMENT:
       break
-    asked += _ask(document['id'], text, sentences, spans, i, counts, material.length - _SPECIAL_TOKENS)
+    asked += _ask(document['id'], text, sentences, spans, i, counts, material.tokens('span') - _SPECIAL_TOKENS)
   return asked
 
 
@@ -83,8 +83,9 @@ def _ask(
   """One question about sentence `asked`, or none."""
   question = sentences[asked]
   inside = [one for one in spans if question.start <= one.start and one.end <= question.end]
-  names = [text[one.start : one.end] for one in inside]
-  choice = [one for one, name in zip(inside, names, strict=True) if counts[name] > 1 and names.count(name) == 1]
+  asking = text[question.start : question.end]
+  name_of = lambda one: text[one.start : one.end]
+  choice = [one for one in inside if counts[name_of(one)] > 1 and asking.count(name_of(one)) == 1]
   if not choice:
     return []
   first, last = _window(sentences, asked, room)
@@ -96,24 +97,29 @@ def _ask(
   moved = [(one.start - first, one.end - first) for one in spans if first <= one.start and one.end <= question.start]
   moved += [(one.start - cut + joint, one.end - cut + joint) for one in spans if cut <= one.start and one.end <= last]
   names = [passage[start:end] for start, end in moved]
-  choice = [one for one in choice if text[one.start : one.end] in names and len(set(names)) > _RIVALS]
+  choice = [one for one in choice if name_of(one) in names and len(set(names)) > _RIVALS]
   if not choice:
     return []
   hidden = min(choice, key=lambda one: examples.place(f'{identity} {one.start}'))
-  answer = text[hidden.start : hidden.end]
+  answer = name_of(hidden)
+  tagged = {place for place, name in zip(moved, names, strict=True) if name == answer}
   if len((text[question.start : hidden.start] + text[hidden.end : question.end]).split()) < _FEWEST_WORDS:
     return []
-  mentions = re.finditer(rf'(?<!\w){re.escape(answer)}(?!\w)', passage)
   return [
     Example(
       id=f'{identity}:{hidden.start}',
       cluster=identity,
-      texts=(text[question.start : question.end], passage),
-      answers=tuple(mention.span() for mention in mentions),
+      texts=(asking, passage),
+      answers=tuple(sorted(tagged | _mentions(answer, passage))),
       gap=(hidden.start - question.start, hidden.end - question.start),
       candidates=tuple(moved),
     )
   ]
+
+
+def _mentions(name: str, text: str) -> set[tuple[int, int]]:
+  """Where a name stands as words of their own, perhaps inside a longer name."""
+  return {found.span() for found in re.finditer(rf'(?<!\w){re.escape(name)}(?!\w)', text)}
 
 
 def _window(sentences: list[_Sentence], asked: int, room: int) -> tuple[int, int]:

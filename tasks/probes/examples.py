@@ -50,16 +50,27 @@ class Example(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sizes:
-  """How many examples of each split, at most; which ones is decided by a hash of their ids."""
+  """How much of everything, at most. The defaults are for a small decoder on two cores.
+
+  Attributes:
+    train, dev, test: examples of each split; which ones is decided by a hash of their ids.
+    classification_tokens: of a row; what is longer is cut.
+    span_tokens: of a row, question and passage together; no row is longer than those of pretraining.
+  """
 
   train: int = 2048
-  dev: int = 384
+  dev: int = 256
   test: int = 512
+  classification_tokens: int = 64
+  span_tokens: int = 128
 
   def __post_init__(self) -> None:
     for name in SPLITS:
       if getattr(self, name) < 1:
         raise UserError(f'Sizes.{name} is {getattr(self, name)}; a probe needs 1 example or more of each split.')
+    for name in ('classification_tokens', 'span_tokens'):
+      if getattr(self, name) < 16:
+        raise UserError(f'Sizes.{name} is {getattr(self, name)}; give 16 or more.')
 
 
 @dataclasses.dataclass(frozen=True)

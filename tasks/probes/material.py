@@ -37,10 +37,10 @@ class Material:
     """Text to ids."""
     return Encoder(self.source.vocabulary)
 
-  @property
-  def length(self) -> int:
-    """Tokens of a row of pretraining: what a probe's row may have."""
-    return self.source.config.text_length
+  def tokens(self, kind: str) -> int:
+    """What a row of a 'classification' or 'span' probe may have: no more than a row of pretraining."""
+    wanted = self.sizes.span_tokens if kind == 'span' else self.sizes.classification_tokens
+    return min(wanted, self.source.config.text_length)
 
   @functools.cached_property
   def documents(self) -> dict[str, list[Document]]:
