@@ -11,6 +11,7 @@ import jax
 import tqdm
 
 from ... import UserError
+from ...models import logical_axes
 from ...models.config import DecoderConfig
 from ...models.decoder import Decoder
 from ...objectives.base import Objective
@@ -71,7 +72,8 @@ def probe(
   for name in probes:
     named.check(name)
   device_mesh = mesh.build()
-  mesh_lib.check_batch(device_mesh, grid.batch_size)
+  if grid.batch_size % (devices := logical_axes.batch_ways(device_mesh.shape)):
+    raise UserError(f'Grid.batch_size={grid.batch_size} does not divide over {devices} devices; use a multiple.')
   source = pipeline.open()
   identity.check(model_dir, identity.of_run(model, objective, pipeline, source))
   saved = checkpoints_lib.Checkpoints(model_dir)

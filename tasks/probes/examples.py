@@ -62,7 +62,7 @@ class Sizes:
   dev: int = 256
   test: int = 512
   classification_tokens: int = 64
-  span_tokens: int = 128
+  span_tokens: int = 96
 
   def __post_init__(self) -> None:
     for name in SPLITS:
