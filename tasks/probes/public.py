@@ -24,7 +24,8 @@ def tfds(name: str, material: Material) -> examples.ProbeTask:
   """The probe 'tfds:NAME'.
 
   Raises:
-    UserError: TFDS does not know it or cannot give it (no network), or it is of neither kind.
+    UserError: TFDS does not know it or cannot give it (no network, of which it is sure after ten tries in three
+      minutes), or it is of neither kind.
   """
   import tensorflow_datasets
 
@@ -68,12 +69,11 @@ def _splits(name: str, splits: list[str]) -> tuple[str, str]:
 
 
 def _fields(name: str, features: Any) -> tuple[str, list[str]]:
-  """The label's name and those of the texts."""
-  import tensorflow_datasets
+  """The label's name and those of the texts, in TFDS's order, which is alphabetical."""
+  from tensorflow_datasets import features as kinds
 
-  labels = [field for field in features if isinstance(features[field], tensorflow_datasets.features.ClassLabel)]
-  texts = [field for field in features if features[field].dtype in (str, 'string') and field not in _NO_TEXTS]
-  texts = [field for field in texts if isinstance(features[field], tensorflow_datasets.features.Text)]
+  labels = [field for field in features if isinstance(features[field], kinds.ClassLabel)]
+  texts = [field for field in features if isinstance(features[field], kinds.Text) and field not in _NO_TEXTS]
   if len(labels) != 1 or not 1 <= len(texts) <= 2:
     raise UserError(
       f'The probe {name!r} is neither a classification (one ClassLabel, one or two texts) nor a span extraction '

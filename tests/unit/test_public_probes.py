@@ -1,8 +1,10 @@
 """Probes of TFDS, from datasets that the real TFDS wrote to a disk."""
 
+import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from plain_text import source
+from tensorflow_datasets.core.download import downloader
 from unmask import UserError
 from unmask.tasks.probes import examples, material, named
 from unmask.tasks.probes.examples import Sizes
@@ -20,8 +22,7 @@ def _store(folder, name, features, splits) -> None:
 
 def _load(folder, name, **sizes):
   with source(['x' * 40], 64) as opened:
-    made = material.Material(opened, None, Sizes(**sizes), tfds_data_dir=str(folder))
-    made = material.Material(opened, _Nothing(), made.sizes, tfds_data_dir=str(folder))
+    made = material.Material(opened, _Nothing(), Sizes(**sizes), tfds_data_dir=str(folder))
     return named.load(f'tfds:{name}', made)
 
 
@@ -40,7 +41,7 @@ def _reviews(count):
 
 
 def test_classification(tmp_path):
-  features = {'idx': F.Scalar(int), 'sentence': F.Text(), 'label': LABEL}
+  features = {'idx': F.Scalar(np.int64), 'sentence': F.Text(), 'label': LABEL}
   hidden = [dict(one, label=-1) for one in _reviews(9)]  # as GLUE's tests
   _store(tmp_path, 'tiny_sst2', features, {'train': _reviews(60), 'validation': _reviews(5), 'test': hidden})
   probe = _load(tmp_path, 'tiny_sst2', train=1000, dev=1000)
@@ -55,12 +56,13 @@ def test_classification(tmp_path):
 
 
 def test_pairs(tmp_path):
-  features = {'premise': F.Text(), 'hypothesis': F.Text(), 'label': F.ClassLabel(num_classes=3), 'idx': F.Scalar(int)}
+  label = F.ClassLabel(num_classes=3)
+  features = {'premise': F.Text(), 'hypothesis': F.Text(), 'label': label, 'idx': F.Scalar(np.int64)}
   pairs = [{'premise': f'p {i}', 'hypothesis': f'h {i}', 'label': i % 3 - (i == 4), 'idx': i} for i in range(40)]
   _store(tmp_path, 'tiny_mnli', features, {'train': pairs[:36], 'validation_matched': pairs[36:]})
   probe = _load(tmp_path, 'tiny_mnli')
   texts = {one.texts for split in examples.SPLITS for one in probe.splits[split]}
-  assert texts == {(f'p {i}', f'h {i}') for i in range(40)}  # premise first, as TFDS has it
+  assert texts == {(f'h {i}', f'p {i}') for i in range(40)}  # TFDS's order of features is alphabetical
 
 
 def _squad(count, first=0):
@@ -83,7 +85,7 @@ def test_spans(tmp_path):
     'title': F.Text(),
     'context': F.Text(),
     'question': F.Text(),
-    'answers': F.Sequence({'text': F.Text(), 'answer_start': F.Scalar(int)}),
+    'answers': F.Sequence({'text': F.Text(), 'answer_start': F.Scalar(np.int64)}),
   }
   unanswerable = [dict(_squad(1)[0], answers={'text': [], 'answer_start': []})]
   _store(tmp_path, 'tiny_squad', features, {'train': _squad(40), 'validation': _squad(6, 100) + unanswerable})
@@ -100,13 +102,13 @@ def test_what_is_no_probe_is_named(tmp_path):
   with pytest.raises(UserError, match=r"'tiny_text' is neither a classification .* it has text"):
     _load(tmp_path, 'tiny_text')
   only = {'train': _reviews(3)}
-  _store(tmp_path, 'tiny_train', {'idx': F.Scalar(int), 'sentence': F.Text(), 'label': LABEL}, only)
+  _store(tmp_path, 'tiny_train', {'idx': F.Scalar(np.int64), 'sentence': F.Text(), 'label': LABEL}, only)
   with pytest.raises(UserError, match=r"'tiny_train' needs a split .train. and one of .*; it has train"):
     _load(tmp_path, 'tiny_train')
 
 
 def test_one_class_is_named(tmp_path):
-  features = {'idx': F.Scalar(int), 'sentence': F.Text(), 'label': LABEL}
+  features = {'idx': F.Scalar(np.int64), 'sentence': F.Text(), 'label': LABEL}
   same = [dict(one, label=1) for one in _reviews(40)]
   _store(tmp_path, 'tiny_same', features, {'train': same[5:], 'validation': same[:5]})
   with pytest.raises(UserError, match="tfds:tiny_same are all of one class, 'good'"):
@@ -122,6 +124,7 @@ def test_without_network_a_download_is_named(tmp_path, monkeypatch):
   """A dataset that TFDS knows and this machine has not; every address leads nowhere."""
   for name in ('http_proxy', 'https_proxy', 'HTTP_PROXY', 'HTTPS_PROXY'):
     monkeypatch.setenv(name, 'http://127.0.0.1:9')
+  monkeypatch.setattr(downloader, 'MAX_RETRIES', 1)  # of 10, which take three minutes
   with pytest.raises(UserError, match=r"TFDS cannot give the probe 'glue/sst2': .*onnect"):
     _load(tmp_path, 'glue/sst2')
   assert not list(tmp_path.rglob('*.tfrecord*'))
