@@ -69,11 +69,11 @@ def _splits(name: str, splits: list[str]) -> tuple[str, str]:
 
 
 def _fields(name: str, features: Any) -> tuple[str, list[str]]:
-  """The label's name and those of the texts, in TFDS's order, which is alphabetical."""
+  """The label's name and those of the texts, in alphabetical order: TFDS keeps them in no order of their own."""
   from tensorflow_datasets import features as kinds
 
   labels = [field for field in features if isinstance(features[field], kinds.ClassLabel)]
-  texts = [field for field in features if isinstance(features[field], kinds.Text) and field not in _NO_TEXTS]
+  texts = [field for field in sorted(features) if isinstance(features[field], kinds.Text) and field not in _NO_TEXTS]
   if len(labels) != 1 or not 1 <= len(texts) <= 2:
     raise UserError(
       f'The probe {name!r} is neither a classification (one ClassLabel, one or two texts) nor a span extraction '

@@ -62,7 +62,7 @@ def test_pairs(tmp_path):
   _store(tmp_path, 'tiny_mnli', features, {'train': pairs[:36], 'validation_matched': pairs[36:]})
   probe = _load(tmp_path, 'tiny_mnli')
   texts = {one.texts for split in examples.SPLITS for one in probe.splits[split]}
-  assert texts == {(f'h {i}', f'p {i}') for i in range(40)}  # TFDS's order of features is alphabetical
+  assert texts == {(f'h {i}', f'p {i}') for i in range(40)}  # in alphabetical order
 
 
 def _squad(count, first=0):
