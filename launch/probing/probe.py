@@ -43,6 +43,7 @@ def probe(
   grid: Grid = Grid(),
   sizes: Sizes = Sizes(),
   corpus: corpora.Corpus | None = None,
+  validation_one_in: int | None = None,
   tfds_data_dir: str | None = None,
   mesh: mesh_lib.MeshConfig = mesh_lib.MeshConfig(),
 ) -> dict[str, dict]:
@@ -57,6 +58,7 @@ def probe(
     grid: attentions, learning rates, seeds, and how a model is tuned.
     sizes: examples of each split, at most.
     corpus: labelled or plain documents for 'topic' and 'span'; None takes those of pretraining.
+    validation_one_in: which documents are tests; None takes those that pretraining held out.
     tfds_data_dir: where TFDS keeps prepared datasets.
     mesh: devices.
 
@@ -80,12 +82,11 @@ def probe(
   step = saved.newest_sound()
   if step is None:
     raise UserError(f'There is no finished checkpoint in {model_dir!r}; train the model first.')
-  given = corpus if corpus is not None else getattr(pipeline.task, 'corpus', None)
-  material = Material(source, given, sizes, tfds_data_dir=tfds_data_dir)
+  material = _material(source, sizes, corpus, validation_one_in, tfds_data_dir)
   facts = {'checkpoint': step, 'sees': objective.scorer(source.special).sees, 'home': objective.home}
   done, entries = results.read(model_dir, step)['tests'], {}
   with mesh_lib.context(device_mesh):
-    prober = Prober(saved, source, model, device_mesh, grid)
+    prober = Prober(saved, source, model, device_mesh, grid, step)
     for name in probes:
       task = named.load(name, material)
       asked = digest(task, grid)
@@ -98,6 +99,25 @@ def probe(
       entries[task.name] = entry | {'checkpoint': step}
   saved.close()
   return entries
+
+
+def _material(
+  source: Source,
+  sizes: Sizes,
+  corpus: corpora.Corpus | None,
+  validation_one_in: int | None,
+  tfds_data_dir: str | None,
+) -> Material:
+  """Arguments as for `probe`; UserError if nobody says which documents of a given corpus were held out."""
+  task = source.config.task
+  one_in = validation_one_in or getattr(task, 'validation_one_in', None)
+  if corpus is not None and one_in is None:
+    raise UserError(
+      'A corpus is given to a model that was trained on rows made elsewhere, so nobody knows which documents it did '
+      'not see: set probe.validation_one_in to the VALIDATION_ONE_IN they were made with.'
+    )
+  given = corpus if corpus is not None else getattr(task, 'corpus', None)
+  return Material(source, given, sizes, one_in or 20, tfds_data_dir=tfds_data_dir)
 
 
 def digest(task: ProbeTask, grid: Grid) -> str:
@@ -116,8 +136,9 @@ class Prober:
     model: DecoderConfig,
     mesh: jax.sharding.Mesh,
     grid: Grid,
+    step: int,
   ):
-    self._saved, self._mesh, self._grid = saved, mesh, grid
+    self._saved, self._mesh, self._grid, self._step = saved, mesh, grid, step
     self._decoder = Decoder(model.with_vocabulary(source.vocabulary.vocab_size))
     self._placed = state_lib.params_and_shardings(self._decoder, mesh)
     self._pretrained: dict | None = None
@@ -128,7 +149,11 @@ class Prober:
       # Seeds of pretraining are small numbers: this decoder is none that was trained.
       return state_lib.create_params(self._decoder, self._mesh, 1_000_000 + seed)
     if self._pretrained is None:
-      _, self._pretrained = self._saved.restore_params(*self._placed)
+      found, self._pretrained = self._saved.restore_params(*self._placed)
+      if found != self._step:
+        raise UserError(
+          f'Checkpoint {self._step} cannot be read, though its files are whole; delete it to probe {found}.'
+        )
     return self._pretrained
 
   def run(self, task: ProbeTask, material: Material, label: str) -> tuple[dict, dict]:

@@ -22,6 +22,7 @@ class Material:
     source: the opened pipeline of the model.
     corpus: documents; None if the model's task has none and no other was given.
     sizes: of every probe.
+    validation_one_in: one document in so many is a test, those that pretraining held out if it had the same number.
     most_documents: how many documents are read; a corpus may have no end.
     tfds_data_dir: where TFDS keeps prepared datasets; None is its own default.
   """
@@ -29,6 +30,7 @@ class Material:
   source: Source
   corpus: corpora.Corpus | None
   sizes: examples.Sizes
+  validation_one_in: int = 20
   most_documents: int = 200_000
   tfds_data_dir: str | None = None
 
@@ -53,14 +55,13 @@ class Material:
         'There is no corpus to make a probe of: the model was trained on a task without its text. Bind one, for '
         'example probe.corpus = @default_text.DefaultText(), or take a probe of TFDS.'
       )
-    one_in = getattr(self.source.config.task, 'validation_one_in', 20)
     found: dict[str, list[Document]] = {split: [] for split in examples.SPLITS}
     seen: set[str] = set()
     for document in itertools.islice(self.corpus.documents(), self.most_documents):
       if document['id'] in seen:  # its other text would have another split's number, and one id names one text here
         continue
       seen.add(document['id'])
-      held_out = spill.is_held_out(document, one_in)
+      held_out = spill.is_held_out(document, self.validation_one_in)
       split = 'test' if held_out else 'dev' if examples.is_dev(document['id']) else 'train'
       found[split].append(document)
     return {split: sorted(part, key=lambda one: examples.place(one['id'])) for split, part in found.items()}

@@ -105,6 +105,17 @@ class _Some:
     return itertools.islice(self._corpus.documents(), 0, None, self._nth)
 
 
+def test_topics_are_wikipedias(of_default):
+  probe = of_default['topic']
+  assert len(probe.classes) == 11
+  assert 'Uncategorized' not in probe.classes
+  of_all = [one for split in examples.SPLITS for one in probe.splits[split]]
+  assert {one.cluster.split(':')[0] for one in of_all} == {'wiki'}
+  said = {document['id']: document.get('label') for document in of_default['material'].corpus.documents()}
+  assert all(said[one.id] == probe.classes[one.label] for one in of_all)
+  assert sum(label is None and name.startswith('wiki:') for name, label in said.items()) > 50  # left out
+
+
 def test_questions_can_be_answered(of_default):
   probe, made = of_default['span'], of_default['material']
   everything = [one for split in examples.SPLITS for one in probe.splits[split]]
