@@ -6,6 +6,7 @@ import sys
 COMMANDS = {
   'train': 'pretrain a decoder under one objective',
   'evaluate': 'judge trained models, each through its own scorer',
+  'probe': 'fine-tune trained models on small tasks',
   'replay': 'run one update of a run again and look into it',
   'inspect': 'show what an objective does to real rows',
   'infill': 'fill the gap in a sentence',

@@ -51,11 +51,19 @@ def params_and_shardings(decoder: Decoder, mesh: Mesh) -> tuple[dict, dict]:
 def shardings(decoder: Decoder, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
   """A TrainState of NamedShardings: the optimizer's state lies like its parameters."""
   shapes, params = params_and_shardings(decoder, mesh)
+  placed = optimizer_shardings(optimizer, shapes, params, mesh)
+  return TrainState(step=mesh_lib.replicated(mesh), params=params, opt_state=placed)
+
+
+def optimizer_shardings(
+  optimizer: optax.GradientTransformation, shapes: dict, shardings: dict, mesh: Mesh
+) -> optax.OptState:
+  """NamedShardings of an optimizer's state, for any tree of parameters' shapes and their shardings."""
   whole = mesh_lib.replicated(mesh)
   of_param = {
     jax.tree_util.keystr(path): (shape.shape, sharding)
     for (path, shape), sharding in zip(
-      jax.tree_util.tree_leaves_with_path(shapes), jax.tree.leaves(params), strict=True
+      jax.tree_util.tree_leaves_with_path(shapes), jax.tree.leaves(shardings), strict=True
     )
   }
 
@@ -66,14 +74,19 @@ def shardings(decoder: Decoder, optimizer: optax.GradientTransformation, mesh: M
     # Factored moments (Adafactor) have other shapes than their parameter: they are small, so every device holds them.
     return sharding if leaf.shape == shape else whole
 
-  placed = jax.tree_util.tree_map_with_path(place, jax.eval_shape(optimizer.init, shapes))
-  return TrainState(step=whole, params=params, opt_state=placed)
+  return jax.tree_util.tree_map_with_path(place, jax.eval_shape(optimizer.init, shapes))
 
 
 def fresh(decoder: Decoder, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
   """The first state of a run, a function of the seed alone."""
   params = _unbox(init_params(decoder, jax.random.fold_in(jax.random.key(seed), 0)))
   return TrainState(step=jnp.zeros((), jnp.int32), params=params, opt_state=optimizer.init(params))
+
+
+def create_params(decoder: Decoder, mesh: Mesh, seed: int) -> dict:
+  """The parameters of `fresh` alone, made in place on the mesh."""
+  make = lambda: _unbox(init_params(decoder, jax.random.fold_in(jax.random.key(seed), 0)))
+  return jax.jit(make, out_shardings=params_and_shardings(decoder, mesh)[1])()
 
 
 def create(decoder: Decoder, optimizer: optax.GradientTransformation, mesh: Mesh, seed: int) -> TrainState:

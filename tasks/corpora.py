@@ -1,7 +1,7 @@
 """Where text comes from. A corpus yields documents; everything after it is the same for all corpora.
 
-A document is a dictionary with 'id' (unique in the corpus), 'text', and what is known of its 'title', 'license' and
-'source'.
+A document is a dictionary with 'id' (unique in the corpus), 'text', and what is known of its 'title', 'license',
+'source' and 'label' (a class, for probes; pretraining does not see it).
 """
 
 import dataclasses
@@ -67,11 +67,13 @@ class LocalText:
       where `separator` is given.
     text_field: the field of a JSON line that holds the text.
     separator: splits a plain text file into documents, for example '\\n\\n\\n'; None keeps the file whole.
+    label_field: the field of a JSON line that holds its class, text or a whole number, where there is one.
   """
 
   pattern: str
   text_field: str = 'text'
   separator: str | None = None
+  label_field: str = 'label'
 
   def _paths(self) -> list[str]:
     paths = sorted(path for path in glob.glob(os.path.expanduser(self.pattern), recursive=True) if os.path.isfile(path))
@@ -104,9 +106,9 @@ class LocalText:
   def read(self, shard: tuple[str, str]) -> Iterator[Document]:
     path, name = shard
     texts = self._json_lines if path.endswith(('.jsonl', '.json')) else self._plain
-    for identity, text in texts(path, name):
+    for identity, text, label in texts(path, name):
       if text.strip():
-        yield {'id': identity, 'text': text, 'source': path}
+        yield {'id': identity, 'text': text, 'source': path} | ({'label': label} if label else {})
 
   def _named_paths(self) -> list[tuple[str, str]]:
     """Paths with their names inside the folder they share: ids, and so the split, survive a move of the corpus."""
@@ -114,14 +116,14 @@ class LocalText:
     root = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
     return [(path, os.path.relpath(path, root)) for path in paths]
 
-  def _plain(self, path: str, name: str) -> Iterator[tuple[str, str]]:
+  def _plain(self, path: str, name: str) -> Iterator[tuple[str, str, str]]:
     with open(path, 'rb') as file:
       text = decode(file.read(), path)
     parts = text.split(self.separator) if self.separator else [text]
     for number, part in enumerate(parts):
-      yield f'{name}:{number}', part
+      yield f'{name}:{number}', part, ''
 
-  def _json_lines(self, path: str, name: str) -> Iterator[tuple[str, str]]:
+  def _json_lines(self, path: str, name: str) -> Iterator[tuple[str, str, str]]:
     with open(path, 'rb') as lines:
       for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -133,13 +135,15 @@ class LocalText:
           if not isinstance(value, str):
             raise TypeError(f'it holds {type(value).__name__}')
           identity = f'{name}:{record.get("id", number)}'
-          identity.encode(), value.encode()  # a lone surrogate is no text
+          label = record.get(self.label_field)
+          label = str(label) if isinstance(label, str | int) else ''
+          identity.encode(), value.encode(), label.encode()  # a lone surrogate is no text
         except (ValueError, KeyError, TypeError, RecursionError) as error:
           raise UserError(
             f'{path} line {number} is not a JSON object with text in a {self.text_field!r} field ({error}); '
             'set LocalText.text_field or mend the line.'
           ) from error
-        yield identity, value
+        yield identity, value, label
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

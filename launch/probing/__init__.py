@@ -1,0 +1,1 @@
+"""Fine-tuning probes: how much a trained decoder helps another task."""
