@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import io
 import json
 import os
 import statistics
@@ -12,6 +11,7 @@ import numpy as np
 
 from .. import UserError
 from . import files, metrics
+from .judging import kept
 
 TEST_TITLES = {
   'left_to_right': 'Left to right',
@@ -48,17 +48,15 @@ class Run:
         raise UserError(f'{model_dir!r} has no {name}; run unmask {command} on it first.')
       return json.loads(path.read_text())
 
-    done, evaluation = load('done.json', 'train'), load('evaluation.json', 'evaluate')
+    done = load('done.json', 'train')
     alone: dict = {'objective': os.path.basename(os.path.normpath(model_dir)), 'seed': 0}
     cell = load('cell.json', 'sweep') if (folder / 'cell.json').exists() else alone
     name = 'operative_config.gin'
     try:
       operative = (folder / name).read_text()
-      name = 'evaluation.npz'
-      with np.load(io.BytesIO((folder / name).read_bytes())) as file:
-        arrays = dict(file)
     except OSError as error:
       raise UserError(f'{folder / name} cannot be read ({files.reason(error)}); run unmask evaluate again.') from error
+    evaluation, arrays = _judged(model_dir)
     return cls(
       cell['objective'],
       cell['seed'],
@@ -71,6 +69,28 @@ class Run:
       operative,
       arrays,
     )
+
+
+# Which of the judge's tests the report shows under which name.
+_SHOWN = {'left_to_right': 'left_to_right', 'masked': 'masked_token', 'infill': 'infill_3', 'salient': 'masked_salient'}
+
+
+def _judged(model_dir: str) -> tuple[dict, dict[str, np.ndarray]]:
+  """The newest judged checkpoint's figures by test, and losses and tokens by cluster, float64 [2, clusters]."""
+  step = kept.newest(model_dir)
+  facts, arrays = kept.read(model_dir, step) if step is not None else ({}, {})
+  if not facts:
+    raise UserError(f'{model_dir!r} has no whole evaluation; run unmask evaluate on it first.')
+  tests, by_cluster, asked = {}, {}, []
+  for shown, name in _SHOWN.items():
+    if name not in facts['tests']:
+      continue
+    test = facts['tests'][name]
+    clusters = np.unique(arrays[f'{name}/cluster'], return_inverse=True)[1]
+    by_cluster[shown] = np.stack([np.bincount(clusters, weights=arrays[f'{name}/{key}']) for key in ('nll', 'tokens')])
+    tests[shown] = test['figures'] | {'gaps': int(arrays[f'{name}/gaps'].sum())}
+    asked.append(test['asked'])
+  return facts | {'tests': tests, 'asked': ' '.join(asked), 'questions': {'seed': 0}}, by_cluster
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,6 +4,7 @@ import bisect
 import collections
 import dataclasses
 import itertools
+from typing import Any
 
 import numpy as np
 
@@ -145,7 +146,7 @@ class CollocationCloze:
     if not units:
       material.notes.append('collocation_word and collocation_unit are left out: the text has no collocations.')
       return []
-    how = {'part': 'cloze', 'kind': 'gaps', 'primary': 'loss', 'settings': settings_of(self)}
+    how: dict[str, Any] = {'part': 'cloze', 'kind': 'gaps', 'primary': 'loss', 'settings': settings_of(self)}
     return [
       Test(name='collocation_word', title='Collocation, one word of it', items=words, **how),
       Test(name='collocation_unit', title='Collocation, the whole', items=units, **how),

@@ -4,7 +4,7 @@ import collections
 import functools
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -95,7 +95,7 @@ class Material:
     known = {word for text in texts for word in text if word.isascii() and word.isalpha() and word.islower()}
     return self.alike([word for word in sorted(known) if len(word) >= 4])
 
-  def alike(self, known: list[str]) -> list[str]:
+  def alike(self, known: Sequence[str]) -> list[str]:
     """Those of the words that have the same number of tokens behind a space, see `word_pool`."""
     by_size: dict[int, list[str]] = collections.defaultdict(list)
     for word in known:

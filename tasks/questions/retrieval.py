@@ -70,7 +70,9 @@ class _Retrieval(abc.ABC):
     for share in self.lengths if len(material.word_pool) > 3 * self.candidates else ():
       length = int(share * material.text_length)
       make = self._maker(material, length, random)
-      for depth in self.depths if make else ():
+      if make is None:
+        continue
+      for depth in self.depths:
         items += [self._item(material, make, length, depth, len(items) + i, random) for i in range(self.per_cell)]
     if not items:
       material.notes.append(f'{name} is left out: rows of {material.text_length} tokens are too short for it.')
