@@ -149,7 +149,9 @@ class Story:
     single = [box for box in range(boxes) if len(story.boxes[box]) == 1]
     if not single:
       return None
-    story.asked = int(random.choice(single))
+    # Most boxes are left alone: first how often the box was changed is drawn, then the box.
+    changes = random.choice(sorted({story.changed[box] for box in single}))
+    story.asked = int(random.choice([box for box in single if story.changed[box] == changes]))
     return story
 
   def move(self, origin: int, target: int, name: str) -> None:

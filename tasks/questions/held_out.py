@@ -7,10 +7,11 @@ import numpy as np
 
 from ... import UserError
 from .material import Material
-from .segments import MARGIN, UNITS, Segment, spend
+from .segments import MARGIN, UNITS, spend
 from .test import Item, Test
 
 _PREFIXES = 8  # left-to-right questions of one segment
+_SPENT = 0.8  # of the tokens to be hidden, that units must make at least
 
 
 def require_counts(owner: object, *names: str) -> None:
@@ -44,7 +45,7 @@ class LeftToRight:
       text = text[text >= MARGIN]
       spots = random.choice(text, size=min(_PREFIXES, len(text)), replace=False)
       items += [Item((segment.query((i, i + 1), end=i + 1),)) for i in sorted(spots)]
-    return _tests(material, 'left_to_right', 'Left to right', 'held_out', items[: self.gaps], self)
+    return _tests(material, 'left_to_right', 'Left to right', 'held_out', items[: self.gaps], settings_of(self))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,7 @@ class Masked:
   """15% of a segment's tokens hidden, chosen by units; the same for every model.
 
   Units are taken in a random order; one that exceeds what is left of the 15% is skipped (BERT's rule for whole words).
-  Each unit is a gap.
+  Each unit is a gap. Segments whose units make less than 80% of the 15% are not asked.
 
   Attributes:
     segments: asked at most, of each kind of unit.
@@ -78,19 +79,21 @@ class Masked:
     tests = []
     for unit in self.units:
       random = material.random(f'masked_{unit}', self.seed)
-      chosen = ((segment, self._choose(segment, unit, random)) for segment in material.shuffled(random))
-      items = []
-      for segment, gaps in chosen:
-        if gaps:
-          items.append(Item((segment.query(*gaps),)))
+      items, hidden, tokens = [], 0, 0
+      for segment in material.shuffled(random):
+        budget = max(1, round(self.rate * len(segment.tokens)))
+        gaps = spend(segment.runs(unit), budget, random)
+        size = sum(end - start for start, end in gaps)
+        if size < _SPENT * budget:
+          continue
+        items.append(Item((segment.query(*gaps),)))
+        hidden, tokens = hidden + size, tokens + len(segment.tokens)
         if len(items) == self.segments:
           break
       title = f'Masked, {self.rate:.0%} by {"salient span" if unit == "salient" else unit}'
-      tests += _tests(material, f'masked_{unit}', title, 'held_out', items, self)
+      of = settings_of(self) | {'unit': unit, 'hidden': hidden / max(1, tokens)}
+      tests += _tests(material, f'masked_{unit}', title, 'held_out', items, of)
     return tests
-
-  def _choose(self, segment: Segment, unit: str, random: np.random.Generator) -> list[tuple[int, int]]:
-    return spend(segment.runs(unit), max(1, round(self.rate * len(segment.tokens))), random)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -121,16 +124,16 @@ class Infill:
           start = spots[random.integers(len(spots))]
           items.append(Item((segment.query((start, start + size)),)))
       title = f'Infill {size} token{"s" if size > 1 else ""}'
-      tests += _tests(material, f'infill_{size}', title, 'infill', items, self)
+      tests += _tests(material, f'infill_{size}', title, 'infill', items, settings_of(self))
     return tests
 
 
-def _tests(material: Material, name: str, title: str, part: str, items: list[Item], of: object) -> list[Test]:
+def _tests(material: Material, name: str, title: str, part: str, items: list[Item], settings: dict) -> list[Test]:
   """One test whose figure is the loss, or a note that there is no material."""
   if not items:
     material.notes.append(f'{name} is left out: no held-out segment has material for it.')
     return []
-  return [Test(name=name, title=title, part=part, kind='gaps', primary='loss', items=items, settings=settings_of(of))]
+  return [Test(name=name, title=title, part=part, kind='gaps', primary='loss', items=items, settings=settings)]
 
 
 def settings_of(of: object) -> dict:

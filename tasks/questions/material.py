@@ -88,12 +88,14 @@ class Material:
 
   @functools.cached_property
   def word_pool(self) -> list[str]:
-    """Words of the held-out text of four letters and more, in the alphabet's order, that all have the same number of
-    tokens behind a space: the smallest number of which there are enough words, else the most frequent one.
+    """Words of four letters and more that two held-out segments hold, in the alphabet's order, that all have the same
+    number of tokens behind a space: the smallest number of which there are enough words, else the most frequent one.
     """
-    texts = (words.texts(self.text(segment.tokens)) for segment in self.segments[:4000])
-    known = {word for text in texts for word in text if word.isascii() and word.isalpha() and word.islower()}
-    return self.alike([word for word in sorted(known) if len(word) >= 4])
+    counts: collections.Counter[str] = collections.Counter()
+    for segment in self.segments[:4000]:
+      counts.update(set(words.texts(self.text(segment.tokens))))  # its first and last may be cut
+    ordinary = (word for word, count in counts.items() if count > 1 and word.isascii() and word.isalpha())
+    return self.alike([word for word in sorted(ordinary) if word.islower() and len(word) >= 4])
 
   def alike(self, known: Sequence[str]) -> list[str]:
     """Those of the words that have the same number of tokens behind a space, see `word_pool`."""

@@ -197,10 +197,10 @@ class MultiDocument(_Retrieval):
       titles, values = drawn[:count], drawn[count:]
       context = [material.special.bos]
       for number, (title, value) in enumerate(zip(titles, values, strict=True), 1):
-        text = f'\nDocument [{number}] (Title: {title}) The {title} is in the {value}.'
+        text = f'\nDocument [{number}] (Title: {title}) The code word is {value}.'
         context += material.continuation('A', text) + (haystack(material, filler, random)[0] if filler else [])
       place = round(depth * (count - 1))
-      context += material.continuation('A', f'\nQuestion: where is the {titles[place]}?\nAnswer: in the')
+      context += material.continuation('A', f'\nQuestion: what is the code word of {titles[place]}?\nAnswer:')
       return context, values[place], [value for value in values if value != values[place]]
 
     size = lambda count: len(make_with(count, 0, 0.0)[0]) + _answer_size(material)
