@@ -105,16 +105,38 @@ class Checkpoints:
     found = self._newest(items, before)
     return None if found is None else (found[0], found[1].state, found[1].position)
 
-  def restore_params(self, shapes: dict, shardings: dict) -> tuple[int, dict]:
-    """The step and the parameters alone of the newest sound checkpoint.
+  def require(self, step: int | None = None) -> int:
+    """The step of the newest sound checkpoint, or `step` if that is sound.
+
+    Raises:
+      UserError: there is none, or it is damaged.
+    """
+    steps = sorted(self._manager.all_steps())
+    if not steps:
+      raise UserError(f'There is no finished checkpoint in {self._folder}; train the model first.')
+    if step is None:
+      return self.newest_sound() or 0
+    if step not in steps:
+      raise UserError(
+        f'There is no checkpoint {step} in {self._folder}; there {"are" if len(steps) > 1 else "is"} '
+        f'{", ".join(map(str, steps))}.'
+      )
+    problem = integrity.problem(self._folder / str(step)) if jax.process_index() == 0 else None
+    if not all_agree(problem is None):
+      raise UserError(f'Checkpoint {step} in {self._folder} is damaged ({problem or "the first process says"}).')
+    return step
+
+  def restore_params(self, shapes: dict, shardings: dict, step: int | None = None) -> tuple[int, dict]:
+    """The step and the parameters alone of the newest sound checkpoint, or of checkpoint `step`.
 
     Raises:
       UserError: as `restore`, or there is none.
     """
+    before = None if step is None else self.require(step) + 1
     item = {'params': mesh_lib.placed(shapes, shardings)}
     args = {'params': jax.tree.map(lambda x: ocp.ArrayRestoreArgs(sharding=x.sharding), item['params'])}
     partial = ocp.args.PyTreeRestore(item=item, restore_args=args, partial_restore=True)
-    found = self._newest(ocp.args.Composite(state=partial))
+    found = self._newest(ocp.args.Composite(state=partial), before)
     if found is None:
       raise UserError(f'There is no finished checkpoint in {self._folder}; train the model first.')
     return found[0], found[1].state['params']

@@ -7,26 +7,33 @@ from . import flags
 
 
 def _main(argv: Sequence[str]) -> None:
-  parser = flags.parser('evaluate', 'Ask trained models the same held-out questions, each through its own scorer.')
+  parser = flags.parser('evaluate', 'Ask trained models the same questions, each through its own scorer.')
   parser.add_argument(
     '--model_dir', action='append', required=True, metavar='DIR', help='a trained model; may be repeated'
   )
+  parser.add_argument('--step', type=int, metavar='N', help='judge the checkpoint of this update, not the newest')
   options = flags.parse(parser, argv)
   saved = [flags.saved_config(model_dir) for model_dir in options.model_dir]
   with flags.quiet():
-    from . import config, judge, start
+    from . import config, start
+    from .judging import judge, table
 
     start.libraries()
+  failed, told = [], set()
   for model_dir, path in zip(options.model_dir, saved, strict=True):
-    files = options.gin_file or ['gin/runs/evaluate.gin']
+    files = ['gin/runs/evaluate.gin', *options.gin_file]
     config.load(files, [*options.gin_bindings, f'MODEL_DIR = {model_dir!r}'], options.gin_search_paths, path)
-    result = config.call(judge.evaluate)
-    print(f'{model_dir.rstrip("/")}, checkpoint {result["checkpoint"]}, sees {result["sees"]}')
-    for name, test in result['tests'].items():
-      print(
-        f'  {name:14} loss {test["loss"]:.3f} +- {test["loss_se"]:.3f} nats/token (unigram {test["unigram_loss"]:.3f})'
-        f'  exact {test["exact"]:6.1%}  tokens {test["token_top1"]:6.1%}'
-      )
+    try:
+      result = config.call(judge.evaluate, step=options.step, say=lambda line: table.say_once(line, told))
+    except flags.UserError as error:
+      if len(options.model_dir) == 1:
+        raise
+      failed.append(f'{model_dir}: {error}')
+      print(f'unmask: {failed[-1]}', file=sys.stderr, flush=True)
+      continue
+    table.show(model_dir, result)
+  if failed:
+    raise flags.UserError(f'{len(failed)} of {len(saved)} models could not be judged; why is said above.')
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -24,9 +24,10 @@ from ..objectives.base import Objective
 from ..objectives.scoring import Infill, LeftToRight, PseudoLikelihood, ScoringRow
 from ..tasks.pipeline import Pipeline, Source
 from . import checkpoints as checkpoints_lib
-from . import config, identity, judge
+from . import config, identity
 from . import mesh as mesh_lib
 from . import state as state_lib
+from .judging.runner import Runner, one_segment
 from .step import hidden_states
 
 GAP = '[MASK]'
@@ -80,7 +81,7 @@ def infill(
       raise UserError(
         f'The text has {len(left) + len(right)} tokens; this model was trained on {pipeline.text_length}.'
       )
-    runner = judge.Runner(params, decoder, source, objective, device_mesh, beam)
+    runner = Runner(params, decoder, objective.attention, device_mesh, length, beam)
     filler = _Filler(decoder, params, source, objective.attention, length, beam, runner)
     found = filler.fill(objective.scorer(source.special), left, right, max_tokens)
   best: dict[str, Completion] = {}
@@ -119,7 +120,7 @@ class _Filler:
   attention: AttentionSpec
   length: int
   beam: int
-  runner: judge.Runner
+  runner: Runner
 
   def __post_init__(self) -> None:
     special, size = self.source.special, self.source.vocabulary.vocab_size
@@ -127,7 +128,7 @@ class _Filler:
 
     @jax.jit
     def log_probs(params, inputs, lengths, read):
-      batch = judge.one_segment(inputs, lengths)
+      batch = one_segment(inputs, lengths)
       hidden = head.pick(hidden_states(self.decoder, params, batch, self.attention), read[:, None])[:, 0]
       return jax.nn.log_softmax(head.logits(hidden, params, config_), axis=-1)
 

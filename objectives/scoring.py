@@ -1,9 +1,9 @@
-"""How a model gives log-probabilities to tokens in gaps: one rendering of a query per kind of model. NumPy only.
+"""How a model gives log-probabilities to tokens: one rendering of a query per kind of model. NumPy only.
 
-A query is a piece of text with gaps. A scorer turns it into rows for the model: the inputs, the output positions to
-read, and the token each read is scored against. The judge runs the rows of any scorer through the same function, so
-that all models answer the same queries, each in its own way. What a scorer lets the model see is part of its answer,
-and `sees` says it.
+A query is a piece of text with gaps, or a whole text. A scorer turns it into rows for the model: the inputs, the output
+positions to read, and the token each read is scored against. The judge runs the rows of any scorer through the same
+function, so that all models answer the same queries, each in its own way. What a scorer lets the model see is part of
+its answer, and `sees` says it.
 
 Greedy decoding needs no decoding loop here: a gap is filled exactly by greedy decoding iff, with the true tokens before
 each read in place, every read's best token is the true one.
@@ -14,13 +14,16 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from .attention import CAUSAL, AttentionSpec
+
 
 class Query(NamedTuple):
   """Token ids with gaps.
 
   Attributes:
     tokens: int32 [length], the clean text from `bos` on; what follows a gap is its right context.
-    gaps: half-open (start, end) ranges to score, in order, not empty, not touching index 0.
+    gaps: half-open (start, end) ranges to score, in order, not empty, not touching index 0. None at all asks for the
+      whole text.
     cluster: queries of one cluster are about the same text, so their scores are not independent.
   """
 
@@ -36,7 +39,8 @@ class ScoringRow(NamedTuple):
     inputs: int32 [length], what the model reads.
     reads: int32 [n], output positions to read.
     targets: int32 [n], the token each read is scored against.
-    gaps: int32 [n], which gap of the query each read belongs to.
+    gaps: int32 [n], which gap of the query each read belongs to; as many as there are gaps for a read that belongs to
+      none (see `Scorer.candidate`).
   """
 
   inputs: np.ndarray
@@ -46,14 +50,32 @@ class ScoringRow(NamedTuple):
 
 
 class Scorer(Protocol):
-  """Turns queries into rows; `sees` names what each scored token is conditioned on."""
+  """Turns queries into rows.
+
+  Whatever the model, the reads of `rows`, and of `candidate` where they belong to a gap, cover every token of every gap
+  exactly once, and those of `whole` every token but the first.
+  """
 
   @property
   def sees(self) -> str:
     """What a scored token is conditioned on."""
 
+  @property
+  def attention(self) -> AttentionSpec | None:
+    """The rule to run the rows under; None is the one that the model was trained with."""
+
+  @property
+  def causal(self) -> 'Scorer | None':
+    """A left-to-right scorer of the same model, where it has one beside this."""
+
   def rows(self, query: Query) -> list[ScoringRow]:
-    """Rows whose reads cover every token of every gap exactly once."""
+    """log p of what fills the gaps, token by token."""
+
+  def candidate(self, query: Query) -> list[ScoringRow]:
+    """Rows whose scores, summed, rank texts that differ in what fills their gaps."""
+
+  def whole(self, tokens: np.ndarray) -> list[ScoringRow]:
+    """Rows whose scores, summed, are the text's (pseudo-)log-likelihood; `bos` stands in front and is not scored."""
 
 
 def _row(inputs: np.ndarray, reads: list[int], targets: list[int], gaps: list[int]) -> ScoringRow:
@@ -62,14 +84,36 @@ def _row(inputs: np.ndarray, reads: list[int], targets: list[int], gaps: list[in
 
 @dataclasses.dataclass(frozen=True)
 class LeftToRight:
-  """Negative log-likelihood: each token of a gap given all text before it. One pass for all gaps."""
+  """Negative log-likelihood: each token of a gap given all text before it. One pass for all gaps.
 
+  Candidates are ranked by log p(candidate, text behind it | text before it), which is log p(candidate | both sides) but
+  for a constant: the left-to-right reranking of InCoder (arXiv 2204.05999 section 4).
+  """
+
+  attention: AttentionSpec | None = None
   sees: str = 'left'
+
+  @property
+  def causal(self) -> Scorer | None:
+    return None
 
   def rows(self, query: Query) -> list[ScoringRow]:
     spots = [(i, gap) for gap, (start, end) in enumerate(query.gaps) for i in range(start, end)]
-    index = [i for i, _ in spots]
-    return [_row(query.tokens, [i - 1 for i in index], [query.tokens[i] for i in index], [gap for _, gap in spots])]
+    return [_before(query.tokens, spots)]
+
+  def candidate(self, query: Query) -> list[ScoringRow]:
+    of = {i: gap for gap, (start, end) in enumerate(query.gaps) for i in range(start, end)}
+    first, none = query.gaps[0][0], len(query.gaps)
+    return [_before(query.tokens, [(i, of.get(i, none)) for i in range(first, len(query.tokens))])]
+
+  def whole(self, tokens: np.ndarray) -> list[ScoringRow]:
+    return [_before(tokens, [(i, 0) for i in range(1, len(tokens))])]
+
+
+def _before(tokens: np.ndarray, spots: list[tuple[int, int]]) -> ScoringRow:
+  """Reads each (index, gap) at the position before it; what stands behind the last read is left out, nobody sees it."""
+  index = [i for i, _ in spots]
+  return _row(tokens[: max(index)], [i - 1 for i in index], [tokens[i] for i in index], [gap for _, gap in spots])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,12 +121,21 @@ class PseudoLikelihood:
   """Masked scoring: all gaps are hidden at once; inside a gap tokens are revealed from left to right.
 
   So a gap's score is a product of conditional probabilities that sums to one over all fillings of its length. As many
-  passes as the longest gap has tokens. With `shifted` (MNTP) token i is read from the output at i - 1.
+  passes as the longest gap has tokens. With `shifted` (MNTP) token i is read from the output at i - 1; then the model
+  can be run under causal attention too, as GPT-BERT is (arXiv 2410.24159 section 4).
+
+  A whole text is scored by its pseudo-log-likelihood: one token hidden at a time, a pass a token (Salazar et al.,
+  arXiv 1910.14659).
   """
 
   mask: int
   shifted: bool = False
+  attention: AttentionSpec | None = None
   sees: str = 'left and right'
+
+  @property
+  def causal(self) -> Scorer | None:
+    return LeftToRight(attention=CAUSAL) if self.shifted else None
 
   def rows(self, query: Query) -> list[ScoringRow]:
     rows = []
@@ -97,28 +150,52 @@ class PseudoLikelihood:
       rows.append(_row(inputs, [i - int(self.shifted) for i in reads], [query.tokens[i] for i in reads], gaps))
     return rows
 
+  def candidate(self, query: Query) -> list[ScoringRow]:
+    return self.rows(query)
+
+  def whole(self, tokens: np.ndarray) -> list[ScoringRow]:
+    rows = []
+    for i in range(1, len(tokens)):
+      inputs = np.array(tokens, np.int32)
+      inputs[i] = self.mask
+      rows.append(_row(inputs, [i - int(self.shifted)], [tokens[i]], [0]))
+    return rows
+
 
 @dataclasses.dataclass(frozen=True)
 class Infill:
   """Causal-masked infilling: `left <mask:0> right <mask:0> gap`, one gap a pass (CM3 section 3.2).
 
   The other gaps of the query stay in the text. A gap with nothing to its right is scored as a continuation, without
-  sentinels. The end token is not part of the score, so that losses are per token of the same text for all scorers.
+  sentinels. The end token is not part of a gap's score, so that losses are per token of the same text for all scorers;
+  candidates are ranked with it, so that those of several lengths can be compared.
   """
 
   sentinel: int
   end_of_span: int
+  attention: AttentionSpec | None = None
   sees: str = 'left and right'
 
+  @property
+  def causal(self) -> Scorer | None:
+    return None
+
   def rows(self, query: Query) -> list[ScoringRow]:
-    rows = []
-    for gap, (start, end) in enumerate(query.gaps):
-      if end == len(query.tokens):
-        inputs, first = query.tokens, start - 1
-      else:
-        left, right = query.tokens[:start], query.tokens[end:]
-        inputs = np.concatenate([left, [self.sentinel], right, [self.sentinel], query.tokens[start:end]])
-        first = len(query.tokens) - (end - start) + 1
-      targets = list(query.tokens[start:end])
-      rows.append(_row(inputs, list(range(first, first + len(targets))), targets, [gap] * len(targets)))
-    return rows
+    return [self._pass(query, gap, end_token=False) for gap in range(len(query.gaps))]
+
+  def candidate(self, query: Query) -> list[ScoringRow]:
+    return [self._pass(query, gap, end_token=True) for gap in range(len(query.gaps))]
+
+  def whole(self, tokens: np.ndarray) -> list[ScoringRow]:
+    return LeftToRight().whole(tokens)
+
+  def _pass(self, query: Query, gap: int, end_token: bool) -> ScoringRow:
+    start, end = query.gaps[gap]
+    tokens = query.tokens
+    if end == len(tokens):
+      return _before(tokens, [(i, gap) for i in range(start, end)])
+    moved = list(tokens[start:end]) + [self.end_of_span] * end_token
+    prompt = np.concatenate([tokens[:start], [self.sentinel], tokens[end:], [self.sentinel]])
+    numbers = [gap] * (end - start) + [len(query.gaps)] * end_token
+    spots = [(len(prompt) + i, number) for i, number in enumerate(numbers)]
+    return _before(np.concatenate([prompt, moved]), spots)

@@ -105,6 +105,21 @@ class Source:
     dataset = provided.read(self._provider, split, self.config.task_feature_lengths, self.special, units, **how)
     return dataset.batch(_ROWS_PER_BLOCK)
 
+  def documents(self, split: str, units: Sequence[str] = ()) -> Iterator[dict[str, np.ndarray]]:
+    """The documents of a split, once: 'targets' and those of `units` that the task has, int [tokens] each.
+
+    Of other people's tasks, the rows without their padding in place of documents.
+    """
+    if (folder := self._own_cache()) is not None:
+      for block in cache.read_documents(folder, split, ('targets', *units)):
+        parts = {name: (value.flat_values.numpy(), value.row_splits.numpy()) for name, value in block.items()}
+        for i in range(len(parts['targets'][1]) - 1):
+          yield {name: flat[splits[i] : splits[i + 1]] for name, (flat, splits) in parts.items()}
+      return
+    for block in self._blocks(split, units).as_numpy_iterator():
+      for i, segments in enumerate(block['segment_ids']):
+        yield {name: block[name][i][segments > 0] for name in ('targets', *units) if name in block}
+
   def _own_cache(self) -> str | None:
     """Where the documents of the task lie if it was made here."""
     name = self._provider.name

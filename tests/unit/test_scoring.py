@@ -1,31 +1,39 @@
-"""Scorers: what they ask a model, and that what they add up to is a probability."""
+"""Scorers: what they ask a model, that what they add up to is a probability, and which one on a known distribution."""
 
 import itertools
 
 import numpy as np
-from unmask.objectives.scoring import Infill, LeftToRight, PseudoLikelihood, Query
+import pytest
+from unmask.objectives.attention import CAUSAL
+from unmask.objectives.scoring import Infill, LeftToRight, PseudoLikelihood, Query, ScoringRow
 
 TOKENS = np.array([2, 10, 11, 12, 13, 14, 15], np.int32)
-SCORERS = [
-  LeftToRight(),
-  PseudoLikelihood(mask=4),
-  PseudoLikelihood(mask=4, shifted=True),
-  Infill(sentinel=6, end_of_span=5),
-]
+MASK, SENTINEL, END = 4, 6, 5
+INFILL = Infill(sentinel=SENTINEL, end_of_span=END)
+SCORERS = [LeftToRight(), PseudoLikelihood(mask=MASK), PseudoLikelihood(mask=MASK, shifted=True), INFILL]
+CAUSAL_SCORERS = (LeftToRight, Infill)
 
 
-def test_every_token_of_every_gap_is_read_once():
+@pytest.mark.parametrize('scorer', SCORERS, ids=repr)
+def test_every_token_is_read_once(scorer):
   query = Query(TOKENS, ((1, 2), (3, 6)))
-  for scorer in SCORERS:
-    rows = scorer.rows(query)
-    asked = [(int(gap), int(target)) for row in rows for gap, target in zip(row.gaps, row.targets, strict=True)]
-    assert sorted(asked) == [(0, 10), (1, 12), (1, 13), (1, 14)], scorer
+  for render, more in ((scorer.rows, False), (scorer.candidate, True)):
+    reads = [pair for row in render(query) for pair in zip(row.gaps.tolist(), row.targets.tolist(), strict=True)]
+    assert sorted(pair for pair in reads if pair[0] < 2) == [(0, 10), (1, 12), (1, 13), (1, 14)]
+    assert more or len(reads) == 4
+  assert sorted(int(target) for row in scorer.whole(TOKENS) for target in row.targets) == TOKENS[1:].tolist()
 
 
 def test_left_to_right_reads_before_each_token():
   (row,) = LeftToRight().rows(Query(TOKENS, ((3, 5),)))
-  assert row.inputs.tolist() == TOKENS.tolist()
+  assert row.inputs.tolist() == TOKENS[:4].tolist()  # nobody sees what stands behind the last read
   assert row.reads.tolist() == [2, 3]
+  (row,) = LeftToRight().candidate(Query(TOKENS, ((3, 5),)))
+  assert row.inputs.tolist() == TOKENS[:6].tolist()
+  assert row.reads.tolist() == [2, 3, 4, 5]
+  assert row.gaps.tolist() == [0, 0, 1, 1]
+  (row,) = LeftToRight().whole(TOKENS)
+  assert row.reads.tolist() == [0, 1, 2, 3, 4, 5]
 
 
 def test_pseudo_likelihood_hides_all_gaps_and_reveals_from_the_left():
@@ -40,13 +48,44 @@ def test_pseudo_likelihood_hides_all_gaps_and_reveals_from_the_left():
   assert [row.reads.tolist() for row in shifted] == [[0, 2], [3], [4]]
 
 
+def test_a_whole_text_hides_one_token_at_a_time():
+  for shifted in (False, True):
+    rows = PseudoLikelihood(mask=4, shifted=shifted).whole(TOKENS)
+    assert len(rows) == 6
+    for i, row in enumerate(rows, 1):
+      assert row.inputs.tolist() == [*TOKENS[:i], 4, *TOKENS[i + 1 :]]
+      assert row.reads.tolist() == [i - shifted]
+      assert row.targets.tolist() == [TOKENS[i]]
+
+
 def test_infill_is_cm3s_prompt():
-  (row,) = Infill(sentinel=6, end_of_span=5).rows(Query(TOKENS, ((3, 5),)))
-  assert row.inputs.tolist() == [2, 10, 11, 6, 14, 15, 6, 12, 13]
+  query = Query(TOKENS, ((3, 5),))
+  (row,) = INFILL.rows(query)
+  assert row.inputs.tolist() == [2, 10, 11, 6, 14, 15, 6, 12]
   assert row.reads.tolist() == [6, 7]
-  (plain,) = Infill(sentinel=6, end_of_span=5).rows(Query(TOKENS, ((5, 7),)))
-  assert plain.inputs.tolist() == TOKENS.tolist()
-  assert plain.reads.tolist() == [4, 5]
+  (row,) = INFILL.candidate(query)
+  assert row.inputs.tolist() == [2, 10, 11, 6, 14, 15, 6, 12, 13]
+  assert row.targets.tolist() == [12, 13, END]
+  assert row.gaps.tolist() == [0, 0, 1]
+  for render in (INFILL.rows, INFILL.candidate):  # a continuation
+    (plain,) = render(Query(TOKENS, ((5, 7),)))
+    assert plain.inputs.tolist() == TOKENS[:6].tolist()
+    assert plain.reads.tolist() == [4, 5]
+
+
+def test_who_has_a_left_to_right_form_beside_its_own():
+  assert PseudoLikelihood(mask=4, shifted=True).causal == LeftToRight(attention=CAUSAL)
+  assert [scorer.causal for scorer in SCORERS if scorer != SCORERS[2]] == [None] * 3
+
+
+def _sum(scorer, rows: list[ScoringRow], log_prob) -> float:
+  """Adds up all reads; a causal model is not shown what stands behind one."""
+  total = 0.0
+  for row in rows:
+    for read, target in zip(row.reads, row.targets, strict=True):
+      seen = row.inputs[: read + 1] if isinstance(scorer, CAUSAL_SCORERS) else row.inputs
+      total += log_prob(seen, int(read), int(target))
+  return total
 
 
 def test_scores_of_all_fillings_sum_to_one():
@@ -59,16 +98,97 @@ def test_scores_of_all_fillings_sum_to_one():
     logits = np.random.default_rng(seed).normal(size=3)
     return float(logits[vocabulary.index(target)] - np.log(np.exp(logits).sum()))
 
-  for scorer in SCORERS[1:]:
+  for scorer in SCORERS:
     total = 0.0
     for filling in itertools.product(vocabulary, repeat=2):
       tokens = np.array([2, 20, *filling, 21, 22], np.int32)
-      rows = scorer.rows(Query(tokens, ((2, 4),)))
-      score = 0.0
-      for row in rows:
-        for read, target in zip(row.reads, row.targets, strict=True):
-          # Causal scorers may not look past the read.
-          seen = row.inputs[: read + 1] if isinstance(scorer, Infill) else row.inputs
-          score += log_prob(seen, read, int(target))
-      total += np.exp(score)
+      total += np.exp(_sum(scorer, scorer.rows(Query(tokens, ((2, 4),))), log_prob))
     np.testing.assert_allclose(total, 1.0, rtol=1e-6)
+
+
+class Chain:
+  """A Markov chain over three ids, six tokens long: every probability of it is known."""
+
+  ids = (10, 11, 12)
+  length = 6
+
+  def __init__(self):
+    random = np.random.default_rng(3)
+    self._first, self._next = random.dirichlet([1] * 3), random.dirichlet([1] * 3, 3)
+    self._all = list(itertools.product(self.ids, repeat=self.length))
+    self._p = np.array([self._joint(text) for text in self._all])
+
+  def _joint(self, text) -> float:
+    at = [token - 10 for token in text]
+    return float(self._first[at[0]] * np.prod([self._next[a, b] for a, b in itertools.pairwise(at)]))
+
+  def p(self, **known: int) -> float:
+    """Probability that tokens, by place ('t0', 't1', ...), are these."""
+    return float(sum(p for text, p in zip(self._all, self._p, strict=True) if self._fits(text, known)))
+
+  @staticmethod
+  def _fits(text, known) -> bool:
+    return all(text[int(name[1:])] == token for name, token in known.items())
+
+  def left_to_right(self, seen: np.ndarray, read: int, target: int) -> float:
+    before = {f't{i}': int(token) for i, token in enumerate(seen[1:])}
+    return float(np.log(self.p(**before, **{f't{read}': target}) / self.p(**before)))
+
+  def masked(self, shift: int):
+    def log_prob(inputs: np.ndarray, read: int, target: int) -> float:
+      place = read + shift
+      assert inputs[place] == MASK
+      seen = {f't{i}': int(token) for i, token in enumerate(inputs[1:]) if token != MASK}
+      return float(np.log(self.p(**seen, **{f't{place - 1}': target}) / self.p(**seen)))
+
+    return log_prob
+
+  def infill(self, seen: np.ndarray, read: int, target: int) -> float:
+    """As a model would that has learned the chain and how long its texts are."""
+    if SENTINEL not in seen:
+      return self.left_to_right(seen, read, target)
+    first, second = np.flatnonzero(seen == SENTINEL)
+    left, right, said = seen[1:first].tolist(), seen[first + 1 : second].tolist(), seen[second + 1 :].tolist()
+    if target == END:
+      return 0.0 if len(left) + len(said) + len(right) == self.length else -np.inf
+    known = dict(enumerate([*left, *said])) | {self.length - len(right) + i: t for i, t in enumerate(right)}
+    names = {f't{i}': t for i, t in known.items()}
+    return float(np.log(self.p(**names, **{f't{len(left) + len(said)}': target}) / self.p(**names)))
+
+
+CHAIN = Chain()
+MODELS = [
+  (LeftToRight(), CHAIN.left_to_right),
+  (PseudoLikelihood(mask=MASK), CHAIN.masked(0)),
+  (PseudoLikelihood(mask=MASK, shifted=True), CHAIN.masked(1)),
+  (INFILL, CHAIN.infill),
+]
+TEXTS = [(10, 12, 11, 11, 10, 12), (12, 12, 12, 10, 11, 11), (11, 10, 10, 12, 12, 10)]
+
+
+def _named(text, places) -> dict[str, int]:
+  return {f't{i}': text[i] for i in places}
+
+
+@pytest.mark.parametrize('text', TEXTS)
+@pytest.mark.parametrize(('scorer', 'model'), MODELS, ids=lambda value: type(value).__name__)
+def test_exact_on_a_markov_chain(scorer, model, text):
+  """With a model that knows the chain each score is the probability that its formula names."""
+  tokens = np.array([2, *text], np.int32)
+  for start, end in ((1, 2), (2, 5), (3, 5), (4, 7)):
+    others = [i for i in range(6) if not start - 1 <= i < end - 1]
+    whole, both = CHAIN.p(**_named(text, range(6))), CHAIN.p(**_named(text, others))
+    left = CHAIN.p(**_named(text, range(start - 1)))
+    gap = CHAIN.p(**_named(text, range(end - 1))) / left if isinstance(scorer, LeftToRight) else whole / both
+    query = Query(tokens, ((start, end),))
+    assert _sum(scorer, scorer.rows(query), model) == pytest.approx(np.log(gap))
+    # Candidates: of both sides, for a left-to-right model up to what all candidates share.
+    shared = both / left if isinstance(scorer, LeftToRight) else 1.0
+    assert _sum(scorer, scorer.candidate(query), model) == pytest.approx(np.log(whole / both * shared))
+  if isinstance(scorer, PseudoLikelihood):
+    exact = sum(
+      np.log(CHAIN.p(**_named(text, range(6))) / CHAIN.p(**_named(text, set(range(6)) - {i}))) for i in range(6)
+    )
+  else:
+    exact = np.log(CHAIN.p(**_named(text, range(6))))
+  assert _sum(scorer, scorer.whole(tokens), model) == pytest.approx(exact)

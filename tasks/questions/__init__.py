@@ -1,0 +1,1 @@
+"""What every trained model is asked alike, whatever its objective."""
