@@ -49,7 +49,7 @@ class Run:
       return json.loads(path.read_text())
 
     done, evaluation = load('done.json', 'train'), load('evaluation.json', 'evaluate')
-    alone: dict = {'objective': os.path.basename(os.path.normpath(model_dir)), 'seed': 0}
+    alone: dict = {'name': os.path.basename(os.path.normpath(model_dir)), 'axes': {'seed': 0}}
     cell = load('cell.json', 'sweep') if (folder / 'cell.json').exists() else alone
     name = 'operative_config.gin'
     try:
@@ -60,8 +60,8 @@ class Run:
     except OSError as error:
       raise UserError(f'{folder / name} cannot be read ({files.reason(error)}); run unmask evaluate again.') from error
     return cls(
-      cell['objective'],
-      cell['seed'],
+      cell['name'],
+      cell['axes']['seed'],
       model_dir,
       done,
       load('realised.json', 'train'),
