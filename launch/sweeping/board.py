@@ -57,11 +57,12 @@ class Row:
   def line(self) -> str:
     """For where there is no terminal."""
     said = [f'{self.plan.cell.name}: {self.state}']
-    if self.state == 'running':
+    if self.state in ('running', 'done') and self.step:
       said.append(f'{self.step:,} of {self.plan.train_steps:,}')
       said += [f'loss {self.loss:.3f}'] if self.loss is not None else []
       said += [f'{self.rate:,.0f} tokens/s'] if self.rate else []
-      said += [f'{estimates.spoken(self.left)} left'] if self.left is not None else []
+    if self.left is not None and self.step:
+      said.append(f'{estimates.spoken(self.left)} left')
     return ', '.join(said)
 
 
@@ -103,6 +104,7 @@ class Board:
     """A cell has come to another state."""
     row = self.rows[plan.cell.model_dir]
     row.state, row.told = state, time.monotonic()
+    row.look()
     if self._live is None:
       self._print(row)
     self.refresh()

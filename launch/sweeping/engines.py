@@ -46,17 +46,30 @@ def check_shared(sweep_dir: str) -> None:
     )
 
 
-def name(cell: str, most: int = 40) -> str:
-  """A cell's name as clusters take it: at most `most` of a-z, 0-9 and '-'; a changed one ends in a hash of the old."""
-  plain = re.sub(r'[^a-z0-9-]+', '-', cell.lower()).strip('-')
-  if plain == cell and len(plain) <= most and plain[:1].isalpha():
-    return plain
-  return f'c-{plain[: most - 9].strip("-")}-{hashlib.sha256(cell.encode()).hexdigest()[:6]}'
+def names(cells: Sequence[str], most: int = 45) -> list[str]:
+  """Cells' names as clusters take them, all different: at most `most` of a-z, 0-9 and '-', a letter first.
+
+  One that is cut, or that two cells would share, ends in a hash of the cell's own.
+  """
+  plain = [re.sub(r'[^a-z0-9]+', '-', f'{cell}'.lower()).strip('-') for cell in cells]
+  return [
+    name
+    if len(name) <= most and name[:1].isalpha() and plain.count(name) == 1
+    else f'c-{name[: most - 9].strip("-")}-{hashlib.sha256(cell.encode()).hexdigest()[:6]}'
+    for name, cell in zip(plain, cells, strict=True)
+  ]
 
 
-def shell(words: Sequence[str]) -> str:
+class Block(str):
+  """Text of several lines, which YAML shows as it is."""
+
+
+yaml.SafeDumper.add_representer(Block, lambda dumper, text: dumper.represent_scalar('tag:yaml.org,2002:str', text, '|'))
+
+
+def shell(command: str, arguments: Sequence[str]) -> Block:
   """A command as a person types it, a flag a line."""
-  return ' \\\n  '.join(shlex.quote(word) for word in words)
+  return Block(' \\\n  '.join([command, *map(shlex.quote, arguments)]) + '\n')
 
 
 def write_files(

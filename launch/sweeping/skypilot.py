@@ -46,7 +46,8 @@ class SkyPilot:
 
   def write(self, sweep: str, plans: Sequence[Plan], tuning: bool) -> None:
     """See `engines.Engine`."""
-    tasks = {engines.name(f'{sweep}-{one.cell.name}'): one for one in plans}
+    titles = engines.names([f'{sweep}-{one.cell.name}' for one in plans])
+    tasks = dict(zip(titles, plans, strict=True))
     documents = {title: self.task(title, one) for title, one in tasks.items()}
     notes = [
       'A controller starts a job again whose machine is taken away (`sky jobs queue`, `sky jobs logs`). The present',
@@ -73,14 +74,11 @@ class SkyPilot:
       'name': title,
       'workdir': '.',
       'resources': resources,
-      'setup': '\n'.join(
-        [
-          'pip install uv',
-          'test -d .venv-job || uv venv --seed --python 3.12 .venv-job',
-          f'.venv-job/bin/pip install -c constraints.txt -r requirements.txt -r requirements-gcs.txt {extra}',
-          '.venv-job/bin/pip install --no-deps -e .',
-          '',
-        ]
+      'setup': engines.Block(
+        'pip install uv\n'
+        'test -d .venv-job || uv venv --seed --python 3.12 .venv-job\n'
+        f'.venv-job/bin/pip install -c constraints.txt -r requirements.txt -r requirements-gcs.txt {extra}\n'
+        '.venv-job/bin/pip install --no-deps -e .\n'
       ),
-      'run': engines.shell(['.venv-job/bin/unmask', 'train', *one.command]) + '\n',
+      'run': engines.shell('.venv-job/bin/unmask train', one.command),
     }

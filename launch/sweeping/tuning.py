@@ -39,9 +39,9 @@ class Search:
         f"LEARNING_RATES is {list(rates)}; give two or more different rates above 0, or None for the run's."
       )
     if not 0 < share <= 1:
-      raise UserError(f'TUNING_SHARE is {share}; it is above 0 and 1 at most.')
+      raise UserError(f'sweep.tuning_share is {share}; it is above 0 and 1 at most.')
     if seed in seeds:
-      raise UserError(f'TUNING_SEED is {seed}, which is judged too; give another.')
+      raise UserError(f'sweep.tuning_seed is {seed}, which is judged too; give another.')
     return cls(rates=tuple(sorted(set(rates))), share=share, seed=seed)
 
   def steps(self, train_steps: int) -> int:
