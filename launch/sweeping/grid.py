@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -147,9 +146,7 @@ class Grid:
         board.rows[one.cell.model_dir].state = 'done'
       elif one in left_out:
         board.to(one, 'failed')
-      else:
-        self.begin(one)
-    return left_out + local.run([one for one in wanted if one not in left_out], divided, board)
+    return left_out + local.run([one for one in wanted if one not in left_out], divided, board, self.begin)
 
   def judge(self, bindings: Sequence[str]) -> list[Plan]:
     """Asks all trained cells the same questions, and reports; returns those that have no checkpoint to ask."""
@@ -171,7 +168,7 @@ class Grid:
       *(f'--model_dir={path}' for path in found),
       *given,
     ]
-    if subprocess.run([sys.executable, '-m', 'unmask.launch.evaluate', *arguments], check=False).returncode:
+    if local.call('evaluate', arguments):
       raise UserError('The evaluation failed; what it printed is above. The same command goes on from here.')
     reporting.report(found, self.sweep_dir)
     return lost

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from ... import UserError
 from .. import exits, files
@@ -60,23 +60,26 @@ def _listening() -> Iterator[_Heard]:
       signal.signal(number, handler)
 
 
-def run(plans: Sequence[Plan], shares: Sequence[Share], board: Board) -> list[Plan]:
+def run(plans: Sequence[Plan], shares: Sequence[Share], board: Board, begin: Callable[[Plan], None]) -> list[Plan]:
   """Trains every cell that is not trained; returns those that failed, of which the cell remembers why.
 
   Args:
-    plans: to run, whose 'cell.json' is written.
+    plans: to run.
     shares: one for each cell that may run at a time.
     board: is told.
+    begin: writes what a cell is into its directory, before it is started.
 
   Raises:
+    UserError: a directory cannot be written, or a process not be started; all that ran have saved.
     exits.Preempted: the sweep, or one of its cells, was asked to stop; all that ran have saved.
   """
   waiting = collections.deque((one, 0) for one in plans if not one.cell.trained)
   free, running, failed = list(shares), [], []
-  with _listening() as heard, board.showing():
+  with _listening() as heard, board.showing(), _saved(running):
     while running or (waiting and not heard.first):
       while waiting and free and not heard.first:
         one, attempt = waiting.popleft()
+        begin(one)
         running.append(_start(one, free.pop(0), attempt))
         board.to(one, 'running')
       while heard.pending:
@@ -104,6 +107,39 @@ def run(plans: Sequence[Plan], shares: Sequence[Share], board: Board) -> list[Pl
   if heard.first:
     raise _stopped(heard.first, [row.plan for row in board.rows.values() if row.state == 'stopped'])
   return failed
+
+
+@contextlib.contextmanager
+def _saved(running: Sequence[_Running]) -> Iterator[None]:
+  """If what is inside fails, whatever still runs is told to save, and waited for."""
+  try:
+    yield
+  except BaseException:
+    _hand_on(signal.SIGTERM, running)
+    for each in running:
+      each.process.wait()
+    raise
+
+
+def call(command: str, arguments: Sequence[str]) -> int:
+  """Another command of unmask in a process of its own; returns its exit status, or that of the notice it got.
+
+  Raises:
+    exits.Preempted: asked to stop, and so was the command.
+  """
+  with (
+    _listening() as heard,
+    subprocess.Popen([sys.executable, '-m', f'unmask.launch.{command}', *arguments], start_new_session=True) as process,
+  ):
+    while process.poll() is None:
+      while heard.pending:
+        with contextlib.suppress(ProcessLookupError):
+          process.send_signal(heard.pending.pop(0))
+      time.sleep(_POLL)
+  if heard.first:
+    status = exits.INTERRUPTED if heard.first == signal.SIGINT else exits.PREEMPTED
+    raise exits.Preempted(f'stopped during {command}. The same command goes on.', status)
+  return process.returncode
 
 
 def _start(plan: Plan, share: Share, attempt: int) -> _Running:

@@ -35,7 +35,12 @@ def _pid(cell: pathlib.Path) -> int | None:
 def test_a_failed_cell_ends_no_other_and_can_be_tried_again(zygote, tmp_path):
   """One cell cannot read its corpus. The other is trained; the sweep says which failed, why, and where its log is."""
   nowhere = tmp_path / 'corpus' / '*.txt'
-  files = ['gin/tasks/local_text.gin', f"TEXT_PATTERN = '{nowhere}'", f"DATA_DIR = '{tmp_path / 'data'}'", 'VOCABULARY_SIZE = 400']
+  files = [
+    'gin/tasks/local_text.gin',
+    f"TEXT_PATTERN = '{nowhere}'",
+    f"DATA_DIR = '{tmp_path / 'data'}'",
+    'VOCABULARY_SIZE = 400',
+  ]
   lines = [line for line in LINES if 'DOWNLOAD_DIR' not in line]
   home = [f"DOWNLOAD_DIR = '{runs.TINY['DOWNLOAD_DIR']}'"]
   argv = _argv(

@@ -2,9 +2,10 @@
 
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
+import runs
 from test_gin_files import HOME, SHRINK, names
 from unmask.launch import cli, config
 from unmask.launch.sweeping import runner
@@ -16,10 +17,17 @@ LINES = [
 ]
 
 
-class Here:
-  """An engine that trains in this process: what is tested are the cells, not the processes."""
+@pytest.fixture(scope='module')
+def zygote(default_task, tmp_path_factory) -> Iterator[runs.Zygote]:
+  with runs.zygote(tmp_path_factory.mktemp('zygote')) as made:
+    yield made
 
-  def __init__(self):
+
+class Forked:
+  """An engine that forks its cells from a process that has imported everything: what is tested are the cells."""
+
+  def __init__(self, zygote: runs.Zygote):
+    self._zygote = zygote
     self.statuses: dict[str, int] = {}
 
   def check(self, sweep_dir: str) -> None:
@@ -27,13 +35,13 @@ class Here:
 
   def write(self, sweep: str, plans: Sequence[Plan], tuning: bool) -> None:
     """Trains them one after another."""
-    self.statuses |= {one.cell.model_dir: cli.main(['train', *one.command]) for one in plans}
+    self.statuses |= {one.cell.model_dir: self._zygote.command(['train', *one.command]).wait() for one in plans}
 
 
-def _trained(name: str, folder: pathlib.Path, *more: str, lines: Sequence[str] = LINES) -> dict[str, dict]:
+def _trained(zygote, name: str, folder: pathlib.Path, *more: str, lines: Sequence[str] = LINES) -> dict[str, dict]:
   """Runs a shipped sweep; what the realised figures and 'cell.json' of each cell say, by row."""
   bindings = [f'SWEEP_DIR = {str(folder)!r}', f'BINDINGS = {list(lines)!r}', *more]
-  here = Here()
+  here = Forked(zygote)
   config.load([f'gin/sweeps/{name}.gin'], bindings)
   assert config.call(runner.sweep, options=runner.Options(engine=here)) == 0
   assert set(here.statuses.values()) == {0}
@@ -88,14 +96,14 @@ def _salient_or_random(found):
 
 
 @pytest.mark.parametrize('name', names('sweeps'))
-def test_shipped_sweep(name, default_task, tmp_path):
-  found = _trained(name, tmp_path)
+def test_shipped_sweep(name, zygote, tmp_path):
+  found = _trained(zygote, name, tmp_path)
   globals()[f'_{name}'](found)
   alike = [{k: v for k, v in one['model'].items() if k not in ('objective', 'seed')} for one in found.values()]
   assert all(one == alike[0] for one in alike), 'not the same corpus, vocabulary, model and optimizer'
 
 
-def test_a_learning_rate_is_tuned_for_each_row(default_task, tmp_path):
+def test_a_learning_rate_is_tuned_for_each_row(zygote, tmp_path):
   """First the tries, by a seed that is not judged; then the cells, at the rate of the lowest held-out loss."""
   rates = [1e-4, 3e-3, 1e-2]
   lines = [line for line in LINES if 'TRAIN_STEPS' not in line]
@@ -106,11 +114,11 @@ def test_a_learning_rate_is_tuned_for_each_row(default_task, tmp_path):
     f"BUDGET = {{'tokens': {10 * tokens}}}",
     'sweep.tuning_share = 0.4',
   )
-  _trained('core', tmp_path, *more, lines=lines)
+  _trained(zygote, 'core', tmp_path, *more, lines=lines)
   tries = sorted(path.name for path in (tmp_path / 'tuning').iterdir())
   assert tries == sorted(f'{row}-lr{rate:g}-seed1000' for row in ('mlm', 'next_token') for rate in rates)
   assert not list(tmp_path.glob('*-seed0'))
-  found = _trained('core', tmp_path, *more, lines=lines)
+  found = _trained(zygote, 'core', tmp_path, *more, lines=lines)
   for row, one in found.items():
     loss = {}
     for rate in rates:
@@ -126,7 +134,7 @@ def test_a_learning_rate_is_tuned_for_each_row(default_task, tmp_path):
     assert f'peak={rate["value"]}' in one['model']['optimizer']
 
 
-def test_a_budget_of_flops_gives_the_same_flops(default_task, tmp_path):
+def test_a_budget_of_flops_gives_the_same_flops(zygote, tmp_path):
   lines = [line for line in LINES if 'TRAIN_STEPS' not in line]
   found = _trained(
     'core', tmp_path, "BUDGET = {'flops': 2e9}", "AXES = {'objective': ['mlm', 'next_token']}", lines=lines

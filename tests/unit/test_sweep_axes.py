@@ -1,10 +1,15 @@
 """Axes, budgets, the choice of a learning rate and the division of devices, without a run."""
 
+import io
+import json
+import pathlib
+
 import hypothesis
 import hypothesis.strategies as st
 import pytest
+import rich.console
 from unmask import UserError
-from unmask.launch.sweeping import axes, cells, engines, estimates, local, shares, tuning
+from unmask.launch.sweeping import axes, board, cells, engines, estimates, local, plans, shares, tuning
 from unmask.launch.sweeping.budget import Budget
 
 THREE = {'objective': ['mlm', 'meap'], 'rate': {'low': ['X = 1'], 'high': ['X = 2', 'Y = 3']}}
@@ -182,3 +187,36 @@ def test_the_last_line_of_a_log(tmp_path):
   log.write_text('first\nbar 1%\rbar 2%\nunmask: MODEL_DIR is full.\n\n')
   assert local.last_line(str(log)) == 'MODEL_DIR is full.'
   assert local.why(-9, 'bar 2%') == 'killed by SIGKILL (out of memory?); it last printed: bar 2%'
+
+
+def _board(tmp_path) -> board.Board:
+  cells_made = [cells.Cell.of(choice, str(tmp_path), 'x', {}) for choice in axes.grid(axes.parse(THREE, [0]), None, [])]
+  facts = {'command': (), 'train_steps': 600, 'update_tokens': 1000, 'update_flops': 1e9, 'learning_rate': 1e-3}
+  return board.Board('three', [plans.Plan(cell=cell, facts={}, **facts) for cell in cells_made])
+
+
+def test_the_table_says_how_far_a_cell_is(tmp_path):
+  made = _board(tmp_path)
+  first, second, *_ = (row.plan for row in made.rows.values())
+  folder = pathlib.Path(first.cell.model_dir)
+  folder.mkdir(parents=True)
+  cut = '{"step": 1, "loss": 9.0, "tok'
+  lines = [{'step': 90, 'loss': 7.5, 'tokens_per_second': 5000.0}, {'step': 100, 'eval/loss': 7.25}]
+  (folder / 'metrics.jsonl').write_text('x' * 9000 + '\n' + ''.join(json.dumps(line) + '\n' for line in lines) + cut)
+  made.to(first, 'running')
+  made.to(second, 'failed')
+  shown = io.StringIO()
+  rich.console.Console(file=shown, width=120).print(made.table())
+  row = next(line for line in shown.getvalue().split('\n') if first.cell.name in line)
+  assert [part.strip() for part in row.split('│')[1:-1]] == [
+    'mlm-ratelow-seed0',
+    'running',
+    '100/600',
+    '7.500',
+    '5,000',
+    '1 min 40 s',  # 500 updates of 1,000 tokens
+  ]
+  assert 'failed' in shown.getvalue()
+  assert made.rows[
+    first.cell.model_dir
+  ].line() == f'{first.cell.name}: running, 100 of 600, loss 7.500, 5,000 tokens/s, ' + ('1 min 40 s left')
