@@ -65,7 +65,7 @@ def configured(mesh: MeshConfig | None = None) -> Settings:
   numbers = {name: bound[name] for name in ('batch_size', 'train_steps', 'microbatches')}
   opening.check_numbers(**numbers)
   return Settings(
-    model=_with_vocabulary(bound['model'], pipeline),
+    model=with_vocabulary(bound['model'], pipeline),
     objective=bound['objective'],
     text_length=pipeline.text_length,
     optimizer=bound['optimizer'],
@@ -76,7 +76,7 @@ def configured(mesh: MeshConfig | None = None) -> Settings:
   )
 
 
-def _with_vocabulary(model: DecoderConfig, pipeline: Pipeline) -> DecoderConfig:
+def with_vocabulary(model: DecoderConfig, pipeline: Pipeline) -> DecoderConfig:
   """The model with the vocabulary that the task's settings ask for; no text is opened."""
   if model.vocab_size is not None:
     return model

@@ -62,7 +62,7 @@ class Program:
   @property
   def causal(self) -> bool:
     """Whether attention is, in every layer and for every token: half of its products need not be made."""
-    return self.objective.attention.kind == 'causal'
+    return _is_causal(self.objective)
 
   @property
   def decoder(self) -> Decoder:
@@ -83,8 +83,7 @@ class Program:
 
   def train_flops(self) -> float:
     """Model FLOPs of one update, all devices together; see `DecoderConfig.train_flops`."""
-    scored = self.objective.max_supervised(self.text_length)
-    return self.batch_size * self.model.train_flops(self.length, scored, self.length, self.causal)
+    return update_flops(self.model, self.objective, self.text_length, self.batch_size)
 
   def useful_flops(self, padding: float, scored: float) -> float:
     """Model FLOPs of an update whose batch holds a share `padding` of padding and `scored` scored positions.
@@ -133,3 +132,13 @@ class Program:
   def context(self) -> contextlib.AbstractContextManager[None]:
     """See `mesh.context`."""
     return mesh_lib.context(self.mesh)
+
+
+def update_flops(model: DecoderConfig, objective: Objective, text_length: int, batch_size: int) -> float:
+  """Model FLOPs of one update on rows of `text_length` tokens; the model has its vocabulary's size."""
+  length, scored = objective.model_length(text_length), objective.max_supervised(text_length)
+  return batch_size * model.train_flops(length, scored, length, _is_causal(objective))
+
+
+def _is_causal(objective: Objective) -> bool:
+  return objective.attention.kind == 'causal'

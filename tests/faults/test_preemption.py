@@ -90,7 +90,12 @@ def test_a_sweep_hands_the_notice_on(zygote, tmp_path):
   """The run saves, the sweep ends with the same status, and the same command goes on from there."""
   bindings = [f'{name} = {value}' for name, value in (runs.TINY | SETTINGS | {'TRAIN_STEPS': 4000}).items()]
   bindings = [line if 'DIR' not in line else f'{line.split(" = ")[0]} = "{line.split(" = ")[1]}"' for line in bindings]
-  given = {'SWEEP_DIR': tmp_path, 'RUN': 'gin/runs/pretrain.gin', 'OBJECTIVES': "['next_token']", 'BINDINGS': bindings}
+  given = {
+    'SWEEP_DIR': tmp_path,
+    'RUN': 'gin/runs/pretrain.gin',
+    'AXES': "{'objective': ['next_token']}",
+    'BINDINGS': bindings,
+  }
   argv = ['sweep', '--gin_file=gin/sweeps/core.gin', *(f'--gin.{name}={value}' for name, value in given.items())]
   cell = tmp_path / 'next_token-seed0'
   sweep = zygote.command(argv)

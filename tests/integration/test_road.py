@@ -43,9 +43,11 @@ def test_sweep_trains_judges_and_reports(swept):
     assert name in page
     assert f'| {name}' in table
   assert 'one seed only' in page
-  progress = (swept / 'stderr').read_text()
-  assert 'tokens/s' in progress
-  assert 'loss' in progress
+  said = (swept / 'stdout').read_text()
+  for name in OBJECTIVES:
+    assert re.search(rf'{name}-seed0: done, 8 of 8, loss \d+\.\d+', said)
+    assert 'tokens/s' in (swept / f'{name}-seed0' / 'train.log').read_text()
+  progress = (swept / 'stderr').read_text() + ''.join(path.read_text() for path in swept.glob('*/train.log'))
   for noise in ('Traceback', 'oneDNN', 'cuInit', 'WARNING'):
     assert noise not in progress
 
