@@ -10,6 +10,17 @@ import pytest
 from test_gin_files import HOME, SHRINK
 from unmask.launch import cli
 
+FEW = [
+  'held_out.LeftToRight.gaps = 64',
+  'held_out.Masked.segments = 8',
+  'held_out.Infill.gaps = {1: 16, 3: 16}',
+  'choices.EntityCloze.spans = 16',
+  'choices.CollocationCloze.units = 16',
+  'retrieval.KeyValue.per_cell = 2',
+  'retrieval.Needle.per_cell = 2',
+  'retrieval.MultiDocument.per_cell = 2',
+  'entity_tracking.EntityTracking.stories = 24',
+]
 OBJECTIVES = ['next_token', 'causal_masked', 'mlm', 'pmi_masking', 'salient_span', 'meap']
 
 
@@ -23,6 +34,7 @@ def swept(default_task, tmp_path_factory) -> pathlib.Path:
     for name, value in settings.items()
   ]
   flags = ['--gin_file=gin/sweeps/core.gin', f'--gin.SWEEP_DIR={folder}', f'--gin.BINDINGS={bindings}']
+  flags += [f'--gin.JUDGE_BINDINGS={FEW}']
   done = subprocess.run(
     [sys.executable, '-m', 'unmask.launch.sweep', *flags], capture_output=True, text=True, check=False
   )
@@ -52,25 +64,28 @@ def test_sweep_trains_judges_and_reports(swept):
     assert noise not in progress
 
 
+def _answers(folder: pathlib.Path) -> dict:
+  (path,) = (folder / 'evaluation').glob('*.json')
+  return json.loads(path.read_text())
+
+
 def test_every_model_answers_the_same_questions(swept):
-  results = [json.loads((swept / f'{name}-seed0' / 'evaluation.json').read_text()) for name in OBJECTIVES]
-  for test in ('left_to_right', 'masked', 'infill', 'salient'):
-    assert (
-      len({(r['tests'][test]['tokens'], r['tests'][test]['gaps'], r['tests'][test]['unigram_loss']) for r in results})
-      == 1
-    )
-    for result in results:
-      assert 0 < result['tests'][test]['loss'] < 20
-      assert 0 <= result['tests'][test]['exact'] <= result['tests'][test]['token_top1'] + 1e-9 or test in (
-        'infill',
-        'salient',
-      )
-  assert {r['home'] for r in results} == {'left_to_right', 'infill', 'masked', 'salient'}
+  results = [_answers(swept / f'{name}-seed0') for name in OBJECTIVES]
+  names = list(results[0]['tests'])
+  assert {'left_to_right', 'masked_token', 'infill_3', 'entity_cloze', 'key_value', 'entity_tracking'} <= set(names)
+  for name in names:
+    asked = [result['tests'][name] for result in results]
+    assert len({(test['asked'], test['items']) for test in asked}) == 1
+    for figures in (test['figures'] for test in asked):
+      assert 0 < figures.get('loss', 1) < 20
+      assert 0 <= figures.get('accuracy', 0) <= 1
+      assert 0 <= figures.get('exact', 0) <= 1
+  assert {result['home'] for result in results} == {'left_to_right', 'infill', 'masked', 'salient'}
 
 
 def test_sweep_again_redoes_nothing(swept):
   before = {path: path.stat().st_mtime_ns for path in swept.glob('*/metrics.jsonl')}
-  answers = {path: path.read_bytes() for path in swept.glob('*/evaluation.json')}
+  answers = {path: path.read_bytes() for path in swept.glob('*/evaluation/*')}
   flags = json.loads((swept / 'flags').read_text())
   again = subprocess.run(
     [sys.executable, '-m', 'unmask.launch.sweep', *flags], capture_output=True, text=True, check=False
@@ -78,7 +93,7 @@ def test_sweep_again_redoes_nothing(swept):
   assert again.returncode == 0, again.stderr
   assert again.stdout.count('is trained') == 6
   assert before == {path: path.stat().st_mtime_ns for path in swept.glob('*/metrics.jsonl')}
-  assert answers == {path: path.read_bytes() for path in swept.glob('*/evaluation.json')}
+  assert answers == {path: path.read_bytes() for path in swept.glob('*/evaluation/*')}
 
 
 def test_sweep_does_not_mix_settings(swept, capsys):
