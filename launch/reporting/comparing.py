@@ -147,6 +147,8 @@ def flags(sweep: Sweep) -> list[str]:
     last = max((row['step'] for row in run.rows if 'step' in row), default=run.checkpoint)
     if last > run.checkpoint:
       said.append(f'{run.model_dir} was judged at update {run.checkpoint:,} and trained to {last:,}.')
+    if run.broken:
+      said.append(f'{run.model_dir} gave no number in {", ".join(run.broken)}, where it is left out: it has diverged.')
   for name, test in sweep.tests.items():
     if without := [cell.name for cell in sweep.cells if not cell.asked(name)]:
       said.append(f'{test.title} was not asked of {", ".join(without)}.')

@@ -126,6 +126,18 @@ def test_other_questions_are_refused(cells, capsys):
   _report(capsys, cells, 'different questions in key_value', cells[0], cells[1])
 
 
+def test_a_model_that_diverged_is_left_out_where_it_gave_no_number(cells, tmp_path):
+  path = pathlib.Path(cells[1], 'evaluation', '20.json')
+  facts = json.loads(path.read_text())
+  facts['tests']['left_to_right']['figures']['loss'] = float('nan')
+  path.write_text(json.dumps(facts))
+  reporting.report(cells, str(tmp_path / 'out'))
+  said = (tmp_path / 'out' / 'report.md').read_text()
+  assert f'{cells[1]} gave no number in Left to right' in said
+  assert 'nan' not in said
+  assert 'Left to right was not asked of meap' in said
+
+
 def test_the_same_cell_twice_is_refused(cells, capsys):
   _report(capsys, [*cells, cells[0]], 'are both mlm with seed 0')
 
