@@ -235,8 +235,9 @@ def all_of(sweep: Sweep) -> dict[str, list[Plot]]:
     for grouping in ('moves', 'learning_rate'):
       if len(test.groups.get(grouping, {})) > 1:
         by_moves.setdefault(grouping, []).append(name)
-    if len(test.groups.get('attention', {})) > 1:
-      add(phenomena(sweep, name, 'attention'))
+    for grouping in ('attention', 'start'):
+      if len(test.groups.get(grouping, {})) > 1:
+        add(phenomena(sweep, name, grouping))
   if len(lengths) > 1:
     ordered = dict(sorted(lengths.items()))
     found.setdefault(sweep.tests[lengths[min(lengths)]].part, []).append(by_length(sweep, ordered))

@@ -20,7 +20,7 @@ ARRAYS = {
   'choices': ('right', 'reciprocal_rank', 'cluster'),
   'probe': ('right', 'cluster'),
 }
-"""Arrays over items that a test of each kind has; float64 or int64 [items]."""
+"""Arrays over items that a test of each kind has; float64 or int64 [items], of a probe [seeds of tuning x items]."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,6 +123,8 @@ def read(model_dir: str) -> Run:
     raise _damaged(path, f'the seed is {seed!r}, which is no whole number', 'sweep')
   try:
     tests, broken = _tests(folder / 'evaluation' / f'{step}', evaluation)
+  except UserError:
+    raise
   except (KeyError, TypeError, ValueError, AttributeError) as error:
     raise _damaged(folder / 'evaluation' / f'{step}.json', _wrong(error), 'evaluate') from error
   return Run(
@@ -166,7 +168,7 @@ def _tests(stem: epath.Path, evaluation: dict) -> tuple[dict[str, Test], tuple[s
     mine = {key[len(name) + 1 :]: value for key, value in arrays.items() if key.startswith(f'{name}/')}
     items = int(said['items'])
     for array in ARRAYS[said['kind']]:
-      if array not in mine or len(mine[array]) != items:
+      if not _fits(mine, array, items, said['kind']):
         have = f'{len(mine[array])} values' if array in mine else 'nothing'
         found = f'{name} has {items} items and {name}/{array} {have}'
         raise _damaged(stem.with_name(f'{stem.name}.npz'), found, 'evaluate')
@@ -193,6 +195,14 @@ def _tests(stem: epath.Path, evaluation: dict) -> tuple[dict[str, Test], tuple[s
   if not tests:
     raise ValueError(f'it holds no test{" with a number: the model has diverged" if broken else ""}')
   return tests, tuple(broken)
+
+
+def _fits(arrays: dict[str, np.ndarray], name: str, items: int, kind: str) -> bool:
+  """Whether there is a value for each item; of a probe, for each item and seed of tuning, one seed after another."""
+  if name not in arrays:
+    return False
+  count = len(arrays[name])
+  return count == items or (kind == 'probe' and count == len(arrays['right']) and items > 0 and count % items == 0)
 
 
 def _arrays(path: epath.Path) -> dict[str, np.ndarray]:

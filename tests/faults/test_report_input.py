@@ -115,7 +115,7 @@ def test_a_judgement_that_is_not_whole_is_named(cells, capsys, change, sign):
   facts = json.loads(path.read_text())
   change(facts)
   path.write_text(json.dumps(facts))
-  _report(capsys, cells, sign, 'evaluation/20.')
+  _report(capsys, cells, sign, 'evaluation/20.', 'is damaged')
 
 
 def test_other_questions_are_refused(cells, capsys):
