@@ -135,7 +135,9 @@ def judge(
     _add(tests, arrays, name, *_choices(title, part, grouping, labels, skill, clusters, shared, random))
   said, found = _choices('Topic probe', 'probes', 'learning_rate', ('1e-4', '1e-3'), skill, clusters, shared, random)
   said |= {'kind': 'probe', 'figures': {name: said['figures'][name] for name in ('accuracy', 'accuracy_se')}}
-  _add(tests, arrays, 'probe_topic', said, {name: found[name] for name in ('right', 'cluster')})
+  # Fine-tuned twice: the same questions, one seed after another.
+  twice = {name: np.tile(found[name], 2) for name in ('right', 'cluster')}
+  _add(tests, arrays, 'probe_topic', said, twice | {'seed': np.repeat([0, 1], len(found['right']))})
   if asked:
     tests = {name: tests[name] for name in asked}
     arrays = {name: values for name, values in arrays.items() if name.split('/')[0] in asked}

@@ -147,16 +147,27 @@ def flags(sweep: Sweep) -> list[str]:
     last = max((row['step'] for row in run.rows if 'step' in row), default=run.checkpoint)
     if last > run.checkpoint:
       said.append(f'{run.model_dir} was judged at update {run.checkpoint:,} and trained to {last:,}.')
+    if run.broken:
+      said.append(f'{run.model_dir} gave no number in {", ".join(run.broken)}, where it is left out: it has diverged.')
   for name, test in sweep.tests.items():
     if without := [cell.name for cell in sweep.cells if not cell.asked(name)]:
       said.append(f'{test.title} was not asked of {", ".join(without)}.')
-    shares = [run.tests[name].overlap for run in sweep.runs if name in run.tests]
-    if worst := max((share for share in shares if share), default=0.0):
-      said.append(f'{test.title}: {worst:.1%} of the questions share long n-grams with the training text.')
+  if shares := _overlaps(sweep):
+    each = '; '.join(f'{title} {share:.1%}' for title, share in shares.items())
+    said.append(f'Some questions share long n-grams with the training text ({each}).')
   if sweep.missing:
     many = len(sweep.missing)
     said.append(f'{many} {"cell is" if many == 1 else "cells are"} not in this report: {"; ".join(sweep.missing)}.')
   return said
+
+
+def _overlaps(sweep: Sweep) -> dict[str, float]:
+  """The largest share of questions that overlap with any run's training text, by title, where there is one."""
+  shares = {
+    test.title: max(run.tests[name].overlap or 0.0 for run in sweep.runs if name in run.tests)
+    for name, test in sweep.tests.items()
+  }
+  return {title: share for title, share in shares.items() if share}
 
 
 def _differs(sweep: Sweep, key, sentence: str, show=None) -> list[str]:

@@ -54,13 +54,14 @@ def heat_map(sweep: Sweep, test: str) -> Plot:
       axis.imshow(table, cmap=colours, vmin=low, vmax=high, aspect='auto')
       for (row, column), value in np.ndenumerate(table):
         dark = (value - low) / max(high - low, 1e-9) < 0.55
-        axis.text(column, row, f'{value:.{0 if factor == 100 else 2}f}', ha='center', va='center',
+        shown_value = '–' if math.isnan(value) else f'{value:.{0 if factor == 100 else 2}f}'
+        axis.text(column, row, shown_value, ha='center', va='center',
                   color='white' if dark else 'black', fontsize=palette.SMALL)  # fmt: skip
       axis.set_title(plots.label(cell.name))
       axis.set_xticks(range(len(lengths)), lengths)
       axis.set_yticks(range(len(depths)), [f'{float(depth):.0%}' for depth in depths])
-      axis.set_xlabel('tokens' if number + 3 >= len(cells) else '')
-      axis.set_ylabel('depth' if number % 3 == 0 else '')
+      axis.set_xlabel('tokens' if plots.ends_column(number, len(cells)) else '')
+      axis.set_ylabel('depth' if axis.get_subplotspec().is_first_col() else '')
       axis.grid(visible=False)
       axis.tick_params(length=0)
       axis.spines[:].set_visible(False)
@@ -203,8 +204,8 @@ def curves(sweep: Sweep, by: str) -> Plot:
       if ends:  # the first steps, at the logarithm of the vocabulary's size, would flatten all others
         axis.set_ylim(min(ends) - 0.05 * (max(ends) - min(ends)), max(ends) + 0.05 * (max(ends) - min(ends)))
       axis.set_title(plots.label(cell.name))
-      axis.set_ylabel('its own loss, nats' if number % 3 == 0 else '')
-      if number + 3 >= len(sweep.cells):
+      axis.set_ylabel('its own loss, nats' if axis.get_subplotspec().is_first_col() else '')
+      if plots.ends_column(number, len(sweep.cells)):
         axis.set_xlabel('million tokens read' if by == 'tokens' else 'model FLOPs, 10¹²')
       axis.locator_params(nbins=5)
     handles, labels = axes[0].get_legend_handles_labels()
@@ -234,8 +235,9 @@ def all_of(sweep: Sweep) -> dict[str, list[Plot]]:
     for grouping in ('moves', 'learning_rate'):
       if len(test.groups.get(grouping, {})) > 1:
         by_moves.setdefault(grouping, []).append(name)
-    if len(test.groups.get('attention', {})) > 1:
-      add(phenomena(sweep, name, 'attention'))
+    for grouping in ('attention', 'start'):
+      if len(test.groups.get(grouping, {})) > 1:
+        add(phenomena(sweep, name, grouping))
   if len(lengths) > 1:
     ordered = dict(sorted(lengths.items()))
     found.setdefault(sweep.tests[lengths[min(lengths)]].part, []).append(by_length(sweep, ordered))

@@ -58,13 +58,23 @@ def finish(figure: Figure, name: str, title: str, alt: str, caption: str) -> Plo
 
 def grid(count: int, columns: int, height: float, **more) -> tuple[Figure, list]:
   """A figure as wide as a page with `count` axes; `height` inches a line of them."""
-  columns = min(columns, count)
+  columns = _abreast(count, columns)
   lines = math.ceil(count / columns)
   figure = Figure(figsize=(palette.PAGE_INCHES, height * lines + 0.3))
   axes = figure.subplots(lines, columns, squeeze=False, **more)
   for axis in axes.flat[count:]:
     axis.set_visible(False)
   return figure, list(axes.flat[:count])
+
+
+def _abreast(count: int, columns: int = 3) -> int:
+  """How many of `count` axes stand beside each other: four in two lines of two."""
+  return 2 if count == 4 else min(columns, count)
+
+
+def ends_column(number: int, count: int) -> bool:
+  """Whether nothing stands below axes `number`, which then say what their x is."""
+  return number + _abreast(count) >= count
 
 
 def label(name: str) -> str:
@@ -97,7 +107,7 @@ def tests(sweep: Sweep, columns: dict[str, Column], part: str, title: str) -> Pl
       if test.primary.baseline is not None:
         axis.axvline(test.primary.baseline * scale(test), color=palette.BASELINE, linestyle='--', linewidth=1.0)
       axis.set_title(_wrapped(test.title, 26))
-      axis.set_xlabel(unit(test) if len(names) < 3 or _ends_column(number, len(names)) else '')
+      axis.set_xlabel(unit(test) if ends_column(number, len(names)) else '')
       axis.grid(axis='y', visible=False)
       axis.locator_params(axis='x', nbins=5)
     axes[0].set_yticks(range(len(sweep.cells)), [label(cell.name) for cell in sweep.cells])
@@ -110,10 +120,6 @@ def tests(sweep: Sweep, columns: dict[str, Column], part: str, title: str) -> Pl
       f'{title}, a panel for each test and a line for each cell. {best}.',
       _caption_of(columns[name] for name in names),
     )
-
-
-def _ends_column(number: int, count: int) -> bool:
-  return number + 3 >= count
 
 
 def _caption_of(columns: Iterator[Column] | Sequence[Column]) -> str:
@@ -233,7 +239,7 @@ def panels(
         axis.axhline(test.primary.baseline * scale(test), color=palette.BASELINE, linestyle='--', linewidth=1.0)
       axis.set_title(_wrapped(test.title, 26))
       axis.set_ylabel(unit(test).replace(' (', '\n('))
-      axis.set_xlabel(x_label if _ends_column(number, len(names)) else '')
+      axis.set_xlabel(x_label if ends_column(number, len(names)) else '')
       axis.locator_params(axis='y', nbins=5)
     legend(figure, axes[0])
     return finish(figure, name, title, alt, caption)

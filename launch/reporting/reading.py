@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import math
 import os
 import re
 import zipfile
@@ -19,7 +20,7 @@ ARRAYS = {
   'choices': ('right', 'reciprocal_rank', 'cluster'),
   'probe': ('right', 'cluster'),
 }
-"""Arrays over items that a test of each kind has; float64 or int64 [items]."""
+"""Arrays over items that a test of each kind has; float64 or int64 [items], of a probe [seeds of tuning x items]."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +71,10 @@ class Test:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """A model directory. `axes` are those of its sweep without the seed; `cell` is its 'cell.json', or {}."""
+  """A model directory. `axes` are those of its sweep without the seed; `cell` is its 'cell.json', or {}.
+
+  `broken` are titles of tests in which the model gave no number, as one that diverged does.
+  """
 
   name: str
   axes: dict[str, str]
@@ -80,6 +84,7 @@ class Run:
   sees: str
   home: str
   tests: dict[str, Test]
+  broken: tuple[str, ...]
   done: dict
   realised: dict
   model: dict
@@ -117,7 +122,9 @@ def read(model_dir: str) -> Run:
   if not isinstance(seed, int):
     raise _damaged(path, f'the seed is {seed!r}, which is no whole number', 'sweep')
   try:
-    tests = _tests(folder / 'evaluation' / f'{step}', evaluation)
+    tests, broken = _tests(folder / 'evaluation' / f'{step}', evaluation)
+  except UserError:
+    raise
   except (KeyError, TypeError, ValueError, AttributeError) as error:
     raise _damaged(folder / 'evaluation' / f'{step}.json', _wrong(error), 'evaluate') from error
   return Run(
@@ -129,6 +136,7 @@ def read(model_dir: str) -> Run:
     sees=str(evaluation.get('sees', '?')),
     home=str(evaluation.get('home', '')),
     tests=tests,
+    broken=broken,
     done=done,
     realised=_object(folder, 'realised.json', 'train'),
     model=model,
@@ -151,21 +159,25 @@ def _newest_judged(folder: epath.Path, model_dir: str) -> int:
   return max(steps)
 
 
-def _tests(stem: epath.Path, evaluation: dict) -> dict[str, Test]:
-  """The tests of one evaluation, in its order."""
+def _tests(stem: epath.Path, evaluation: dict) -> tuple[dict[str, Test], tuple[str, ...]]:
+  """The tests of one evaluation, in its order; and the titles of those without a number."""
   arrays = _arrays(stem.with_name(f'{stem.name}.npz'))
-  tests = {}
+  tests: dict[str, Test] = {}
+  broken = []
   for name, said in evaluation['tests'].items():
     mine = {key[len(name) + 1 :]: value for key, value in arrays.items() if key.startswith(f'{name}/')}
     items = int(said['items'])
     for array in ARRAYS[said['kind']]:
-      if array not in mine or len(mine[array]) != items:
+      if not _fits(mine, array, items, said['kind']):
         have = f'{len(mine[array])} values' if array in mine else 'nothing'
         found = f'{name} has {items} items and {name}/{array} {have}'
         raise _damaged(stem.with_name(f'{stem.name}.npz'), found, 'evaluate')
     primary = Primary(**{field.name: said['primary'].get(field.name) for field in dataclasses.fields(Primary)})
     if primary.better not in ('lower', 'higher') or not isinstance(said['figures'].get(primary.figure), int | float):
       raise ValueError(f'{name} has no primary figure')
+    if not math.isfinite(said['figures'][primary.figure]):
+      broken.append(str(said['title']))
+      continue
     tests[name] = Test(
       name=name,
       title=str(said['title']),
@@ -181,8 +193,16 @@ def _tests(stem: epath.Path, evaluation: dict) -> dict[str, Test]:
       overlap=said.get('overlap'),
     )
   if not tests:
-    raise ValueError('it holds no test')
-  return tests
+    raise ValueError(f'it holds no test{" with a number: the model has diverged" if broken else ""}')
+  return tests, tuple(broken)
+
+
+def _fits(arrays: dict[str, np.ndarray], name: str, items: int, kind: str) -> bool:
+  """Whether there is a value for each item; of a probe, for each item and seed of tuning, one seed after another."""
+  if name not in arrays:
+    return False
+  count = len(arrays[name])
+  return count == items or (kind == 'probe' and count == len(arrays['right']) and items > 0 and count % items == 0)
 
 
 def _arrays(path: epath.Path) -> dict[str, np.ndarray]:

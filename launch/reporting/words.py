@@ -143,15 +143,17 @@ def findings(sweep: Sweep, columns: dict[str, Column]) -> list[tuple[str, str]]:
       second = max(others, key=lambda cell: column.test.primary.sign * column.intervals[cell].mean)
       gap = abs(column.intervals[second].mean - column.intervals[column.leader].mean) * factor
       points = ' points' if factor != 1 else ''
-      sentence = (
-        f'{column.leader} is best with {figure}, told apart from every other cell; '
-        f'{second} follows {tables.number(gap, 1 if factor != 1 else 3)}{points} behind.'
+      best = (
+        f'The model of {column.leader} is best with {figure}, told apart from every other model over questions alone; '
+        if column.over == 'questions'
+        else f'{column.leader} is best with {figure}, told apart from every other cell; '
       )
+      sentence = f'{best}{second} follows {tables.number(gap, 1 if factor != 1 else 3)}{points} behind.'
     elif len(column.near) == len(others):
       sentence = f'{column.leader} comes out first with {figure}, but no other cell is told apart from it.'
     else:
       sentence = f'{column.leader} comes out first with {figure}; not told apart from it: {_join(list(column.near))}.'
-    if column.over == 'questions':
+    if column.over == 'questions' and column.near:
       sentence += ' Tested over questions alone.'
     elif column.over == 'seeds' and others:
       sentence += ' Tested over seeds alone: there are too few questions, or the figure is no mean over them.'

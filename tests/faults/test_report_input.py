@@ -115,7 +115,7 @@ def test_a_judgement_that_is_not_whole_is_named(cells, capsys, change, sign):
   facts = json.loads(path.read_text())
   change(facts)
   path.write_text(json.dumps(facts))
-  _report(capsys, cells, sign, 'evaluation/20.')
+  _report(capsys, cells, sign, 'evaluation/20.', 'is damaged')
 
 
 def test_other_questions_are_refused(cells, capsys):
@@ -124,6 +124,18 @@ def test_other_questions_are_refused(cells, capsys):
   facts['tests']['key_value']['asked'] = 'another digest'
   path.write_text(json.dumps(facts))
   _report(capsys, cells, 'different questions in key_value', cells[0], cells[1])
+
+
+def test_a_model_that_diverged_is_left_out_where_it_gave_no_number(cells, tmp_path):
+  path = pathlib.Path(cells[1], 'evaluation', '20.json')
+  facts = json.loads(path.read_text())
+  facts['tests']['left_to_right']['figures']['loss'] = float('nan')
+  path.write_text(json.dumps(facts))
+  reporting.report(cells, str(tmp_path / 'out'))
+  said = (tmp_path / 'out' / 'report.md').read_text()
+  assert f'{cells[1]} gave no number in Left to right' in said
+  assert 'nan' not in said
+  assert 'Left to right was not asked of meap' in said
 
 
 def test_the_same_cell_twice_is_refused(cells, capsys):

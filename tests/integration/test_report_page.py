@@ -240,7 +240,7 @@ def test_what_differs_is_flagged(tmp_path):
   flags = next(_text(element) for element in tree.iter('section') if element.get('id') == 'flags')
   for sign in ('not of one shape', '3 layers', 'different corpora', 'other_text', 'different vocabularies',
                'different lengths', 'different batch sizes', 'different budgets', 'found in different ways',
-               '12.5% of the questions', 'judged at update 20 and trained to 30'):  # fmt: skip
+               'Key-value retrieval 12.5%', 'judged at update 20 and trained to 30'):  # fmt: skip
     assert sign in flags, sign
   assert 'meap (25%)' in _text(tree)
 

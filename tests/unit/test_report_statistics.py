@@ -34,7 +34,7 @@ def _test(values: np.ndarray, tokens: np.ndarray | None = None, cluster: np.ndar
 def _run(name: str, seed: int, test: reading.Test) -> reading.Run:
   return reading.Run(
     name=name, axes={}, seed=seed, model_dir=f'{name}-{seed}', checkpoint=1, sees='left', home='', tests={'loss': test},
-    done={}, realised={}, model={}, cell={}, environment={}, rows=[], operative='',
+    broken=(), done={}, realised={}, model={}, cell={}, environment={}, rows=[], operative='',
   )  # fmt: skip
 
 
