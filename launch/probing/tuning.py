@@ -53,9 +53,12 @@ class Shape:
 
 
 def init_head(key: jax.Array, dim: int, shape: Shape) -> dict[str, jax.Array]:
-  """Fresh weights of a head, float32 [dim, outputs] and [outputs]."""
+  """Fresh weights of a head: 'kernel', float32 [dim, outputs], and of a classification 'bias', float32 [outputs].
+
+  A span's logits need none: what is added to all positions changes no probability, and Adam would blow up its rounding.
+  """
   kernel = _HEAD_STD * jax.random.normal(key, (dim, shape.outputs), jnp.float32)
-  return {'kernel': kernel, 'bias': jnp.zeros(shape.outputs, jnp.float32)}
+  return {'kernel': kernel} if shape.is_span else {'kernel': kernel, 'bias': jnp.zeros(shape.outputs, jnp.float32)}
 
 
 def logits(decoder: Decoder, attention: AttentionSpec, shape: Shape, params: dict, batch: Batch) -> jax.Array:
@@ -77,7 +80,7 @@ def logits(decoder: Decoder, attention: AttentionSpec, shape: Shape, params: dic
   hidden = hidden_states(decoder, params['decoder'], features, attention).astype(jnp.float32)
   head = params['head']
   if shape.is_span:
-    scores = jnp.einsum('bld,do->blo', hidden, head['kernel']) + head['bias'][None, None]
+    scores = jnp.einsum('bld,do->blo', hidden, head['kernel'])
     return jnp.where(batch['passage'][..., None], scores, _LOWEST)
   pooled = jnp.where(real[..., None], hidden, 0.0).sum(1) / batch['lengths'][:, None]
   return pooled @ head['kernel'] + head['bias'][None]
