@@ -6,6 +6,7 @@ import os
 import pathlib
 import signal
 import time
+from collections.abc import Iterator
 
 import runs
 
@@ -28,8 +29,19 @@ def _argv(folder: pathlib.Path, axes: dict, steps: int, *more: str) -> list[str]
 
 def _pid(cell: pathlib.Path) -> int | None:
   with contextlib.suppress(OSError, ValueError, KeyError):
-    return json.loads((cell / '.lock').read_text())['pid']
+    return json.loads((cell / '.lock').read_text())['process']
   return None
+
+
+@contextlib.contextmanager
+def _ended(sweep: runs.Run) -> Iterator[None]:
+  """A test that fails inside leaves no cell behind, whose processes are the sweep's own."""
+  try:
+    yield
+  except BaseException:
+    sweep.signal(signal.SIGTERM)
+    sweep.wait()
+    raise
 
 
 def test_a_failed_cell_ends_no_other_and_can_be_tried_again(zygote, tmp_path):
@@ -76,8 +88,9 @@ def test_a_killed_cell_is_told_and_the_next_one_runs(zygote, tmp_path):
   argv = _argv(tmp_path, {'SEED_OF_NOTHING': {'a': [], 'b': ['TRAIN_STEPS = 2']}}, 100_000)
   cells = [tmp_path / f'next_token-SEED_OF_NOTHING{name}-seed0' for name in ('a', 'b')]
   sweep = zygote.command(argv)
-  sweep.until(lambda: len(runs.lines(cells[0])) >= 2)
-  os.kill(_pid(cells[0]), signal.SIGKILL)
+  with _ended(sweep):
+    sweep.until(lambda: len(runs.lines(cells[0])) >= 2)
+    os.kill(_pid(cells[0]), signal.SIGKILL)
   assert sweep.wait() == 1, sweep.said()
   assert f'unmask: {cells[0].name} failed: killed by SIGKILL (out of memory?); it last printed:' in sweep.said()
   assert (cells[1] / 'done.json').exists()
@@ -88,10 +101,9 @@ def test_cells_side_by_side_all_save_when_the_sweep_is_told_to_stop(zygote, tmp_
   argv = _argv(tmp_path, {}, 100_000, '--gin.SEEDS=[0,1,2]', '--gin.PARALLEL=2')
   cells = [tmp_path / f'next_token-seed{seed}' for seed in range(3)]
   sweep = zygote.command(argv)
-  sweep.until(lambda: all(len(runs.lines(cell)) >= 3 for cell in cells[:2]))
-  pids = [_pid(cell) for cell in cells[:2]]
-  if len(os.sched_getaffinity(0)) > 1:
-    cores = [os.sched_getaffinity(pid) for pid in pids]
+  with _ended(sweep):
+    sweep.until(lambda: all(len(runs.lines(cell)) >= 3 for cell in cells[:2]))
+    cores = [os.sched_getaffinity(_pid(cell)) for cell in cells[:2]]
     assert not cores[0] & cores[1]
   began = time.monotonic()
   sweep.signal(signal.SIGTERM)
@@ -102,9 +114,10 @@ def test_cells_side_by_side_all_save_when_the_sweep_is_told_to_stop(zygote, tmp_
   assert runs.steps(cells[2]) == []
   assert f'{cells[0]}, {cells[1]} were trained, which is saved. The same command goes on.' in sweep.said()
   again = zygote.command(argv)
-  again.until(
-    lambda: all(runs.lines(cell)[-1]['step'] > steps[0] for cell, steps in zip(cells[:2], saved, strict=True))
-  )
+  with _ended(again):
+    again.until(
+      lambda: all(runs.lines(cell)[-1]['step'] > steps[0] for cell, steps in zip(cells[:2], saved, strict=True))
+    )
   again.signal(signal.SIGINT)
   assert again.wait() == 130
   assert 'Traceback' not in again.said()

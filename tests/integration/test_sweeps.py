@@ -138,7 +138,7 @@ def test_a_learning_rate_is_tuned_for_each_row(zygote, tmp_path):
 def test_a_budget_of_flops_gives_the_same_flops(zygote, tmp_path):
   lines = [line for line in LINES if 'TRAIN_STEPS' not in line]
   found = _trained(
-    'core', tmp_path, "BUDGET = {'flops': 2e9}", "AXES = {'objective': ['mlm', 'next_token']}", lines=lines
+    zygote, 'core', tmp_path, "BUDGET = {'flops': 2e9}", "AXES = {'objective': ['mlm', 'next_token']}", lines=lines
   )
   steps = {row: one['cell']['budget']['train_steps'] for row, one in found.items()}
   assert steps['mlm'] > steps['next_token'] > 1  # whose head scores every position
@@ -188,7 +188,7 @@ def test_a_dry_run_shows_cells_and_what_they_take(tmp_path, capfd):
   """Without a finished cell by the peak and an assumed share of it; with one, by its rate."""
   assert _sweep(tmp_path, '--dry_run') == 0
   said = capfd.readouterr().out
-  assert said.count('to run') == 5
+  assert said.count('│ to run') == 5
   assert f'{2 * 8 * 64:,}' in said  # tokens of a cell
   assert 'by FLOPs at 40% of the peak of' in said
   assert 'One seed only' in said
@@ -200,7 +200,7 @@ def test_a_dry_run_shows_cells_and_what_they_take(tmp_path, capfd):
   (begun / 'checkpoints' / '1').mkdir(parents=True)
   assert _sweep(tmp_path, '--dry_run') == 0
   said = capfd.readouterr().out
-  assert (said.count('to run'), said.count('begun, at update 1'), said.count('done')) == (3, 1, 1)
+  assert (said.count('│ to run'), said.count('│ begun, at update 1'), said.count('│ done')) == (3, 1, 1)
   assert 'Updates still to run take 3 min 30 s, by the rates of finished cells' in said
   assert _sweep(tmp_path, '--dry_run', '--gin.SEEDS=[0,1]') == 0
   assert 'One seed only' not in capfd.readouterr().out
