@@ -49,25 +49,27 @@ def test_sweep_trains_judges_and_reports(swept):
     assert noise not in progress
 
 
+TESTS = {
+  *('left_to_right', 'masked_token', 'masked_word', 'masked_collocation', 'infill_1', 'infill_3', 'infill_8'),
+  *('infill_32', 'entity_cloze', 'collocation_word', 'collocation_unit', 'key_value', 'needle'),
+}
+
+
 def test_every_model_answers_the_same_questions(swept):
-  results = [json.loads((swept / f'{name}-seed0' / 'evaluation.json').read_text()) for name in OBJECTIVES]
-  for test in ('left_to_right', 'masked', 'infill', 'salient'):
-    assert (
-      len({(r['tests'][test]['tokens'], r['tests'][test]['gaps'], r['tests'][test]['unigram_loss']) for r in results})
-      == 1
-    )
+  results = [json.loads((swept / f'{name}-seed0' / 'evaluation' / '8.json').read_text()) for name in OBJECTIVES]
+  for test in TESTS:
+    assert len({(r['tests'][test]['asked'], r['tests'][test]['items']) for r in results}) == 1
     for result in results:
-      assert 0 < result['tests'][test]['loss'] < 20
-      assert 0 <= result['tests'][test]['exact'] <= result['tests'][test]['token_top1'] + 1e-9 or test in (
-        'infill',
-        'salient',
-      )
+      figures = result['tests'][test]['figures']
+      assert 0 < figures['loss'] < 20
+      assert 0 <= figures['exact'] <= 1
+      assert figures['unigram_loss'] == results[0]['tests'][test]['figures']['unigram_loss']
   assert {r['home'] for r in results} == {'left_to_right', 'infill', 'masked', 'salient'}
 
 
 def test_sweep_again_redoes_nothing(swept):
   before = {path: path.stat().st_mtime_ns for path in swept.glob('*/metrics.jsonl')}
-  answers = {path: path.read_bytes() for path in swept.glob('*/evaluation.json')}
+  answers = {path: path.read_bytes() for path in swept.glob('*/evaluation/8.json')}
   flags = json.loads((swept / 'flags').read_text())
   again = subprocess.run(
     [sys.executable, '-m', 'unmask.launch.sweep', *flags], capture_output=True, text=True, check=False
@@ -75,7 +77,7 @@ def test_sweep_again_redoes_nothing(swept):
   assert again.returncode == 0, again.stderr
   assert again.stdout.count('is trained') == 6
   assert before == {path: path.stat().st_mtime_ns for path in swept.glob('*/metrics.jsonl')}
-  assert answers == {path: path.read_bytes() for path in swept.glob('*/evaluation.json')}
+  assert answers == {path: path.read_bytes() for path in swept.glob('*/evaluation/8.json')}
 
 
 def test_sweep_does_not_mix_settings(swept, capsys):
