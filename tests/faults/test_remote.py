@@ -151,12 +151,10 @@ def test_a_run_in_a_bucket_is_the_run_on_a_disk(bucket, default_task, tmp_path):
   assert jax.tree.structure(mine) == jax.tree.structure(theirs)
   for one, other in zip(jax.tree.leaves(mine), jax.tree.leaves(theirs), strict=True):
     np.testing.assert_array_equal(one, other)
-  asked = _unmask(
-    bucket, 'evaluate', f'--model_dir={there}', '--gin.Questions.left_to_right=64', '--gin.Questions.infill=64'
-  )
+  asked = _unmask(bucket, 'evaluate', f'--model_dir={there}', '--gin.LeftToRight.gaps=64', '--gin.Masked.segments=8')
   assert asked.returncode == 0, asked.stderr[-3000:]
   assert 'gs://bucket/folder/run, checkpoint 4' in asked.stdout
-  assert json.loads(_object(bucket, 'folder/run/evaluation.json'))['checkpoint'] == 4
+  assert json.loads(_object(bucket, 'folder/run/evaluation/4.json'))['checkpoint'] == 4
   reported = _unmask(bucket, 'report', f'--model_dir={there}', '--out=gs://bucket/report')
   assert reported.returncode == 0, reported.stderr[-3000:]
   assert b'<html' in _object(bucket, 'report/report.html')

@@ -163,7 +163,7 @@ def test_retrieval_has_every_length_and_depth(tests):
     for item in tests[name].items:
       length = int(item.labels[0].split('|')[0])
       assert 0.7 * length < len(item.candidates[0].tokens) <= length
-      assert len(item.candidates) == 4
+      assert len(item.candidates) == 4 or (name, length) == ('multi_document', 85)
 
 
 def test_the_value_is_that_of_the_key(tests, material):
@@ -214,7 +214,9 @@ def test_the_document_asked_about_holds_the_answer(tests, material):
     assert [int(number) for number, _, _ in found] == list(range(1, len(found) + 1))
     values = {name: value for _, name, value in found}
     assert values[title] == answer.strip()
-    assert {_said(material, item, i)[1].strip() for i in (1, 2, 3)} == set(values.values()) - {answer.strip()}
+    others = {_said(material, item, i)[1].strip() for i in range(1, len(item.candidates))}
+    assert others <= set(values.values()) - {answer.strip()}
+    assert len(others) == min(3, len(found) - 1)
     depth = float(item.labels[0].split('|')[1])
     assert [name for _, name, _ in found].index(title) == round(depth * (len(found) - 1))
 
@@ -253,7 +255,7 @@ def test_boxes_hold_what_the_story_says(tests, material):
 
 def test_what_there_is_no_material_for_is_left_out_and_said():
   """Bytes, without units, in rows too short for most."""
-  with source([f'Line {n} of a plain text about {n * 37} other things of no name.' for n in range(60)], 48) as opened:
+  with source([f'Line {n} of a plain text about {n * 37} other things of no name.' for n in range(60)], 44) as opened:
     found = Material(opened)
     drawn = {test.name: test for questions in ALL for test in questions.draw(found)}
   assert {'left_to_right', 'masked_token', 'infill_1', 'infill_8'} <= set(drawn)
