@@ -148,8 +148,8 @@ class Grid:
         board.to(one, 'failed')
     return left_out + local.run([one for one in wanted if one not in left_out], divided, board, self.begin)
 
-  def judge(self, bindings: Sequence[str]) -> list[Plan]:
-    """Asks all trained cells the same questions, and reports; returns those that have no checkpoint to ask."""
+  def judge(self, bindings: Sequence[str], probes: Sequence[str] | None) -> list[Plan]:
+    """Asks all trained cells the same questions, probes them, reports; returns those that have no checkpoint to ask."""
     done = [one for one in self.plans if one.cell.trained]
     lost = [one for one in done if one.cell.step() is None]
     found = [one.cell.model_dir for one in done if one not in lost]
@@ -162,14 +162,11 @@ class Grid:
     if not found:
       return lost
     print(f'judging {len(found)} models by the same held-out questions', flush=True)
-    given = [f'--gin.{name.strip()}={value.strip()}' for name, _, value in (line.partition('=') for line in bindings)]
-    arguments = [
-      f'--gin_search_paths={",".join(self.search_paths)}',
-      *(f'--model_dir={path}' for path in found),
-      *given,
-    ]
-    if local.call('evaluate', arguments):
+    models = [f'--gin_search_paths={",".join(self.search_paths)}', *(f'--model_dir={path}' for path in found)]
+    if local.call('evaluate', [*models, *_flags(bindings)]):
       raise UserError('The evaluation failed; what it printed is above. The same command goes on from here.')
+    if probes is not None and local.call('probe', [*models, *_flags(probes)]):
+      raise UserError('A probe failed; what it printed is above. The same command goes on from here.')
     reporting.report(found, self.sweep_dir)
     return lost
 
@@ -230,6 +227,11 @@ class Grid:
   def _note_seeds(self) -> None:
     if len({one.cell.labels[axes_lib.SEED] for one in self.plans}) == 1:
       print('One seed only: the report can show no interval over seeds. --gin.SEEDS=[0,1,2] gives three.', flush=True)
+
+
+def _flags(lines: Sequence[str]) -> list[str]:
+  """Lines 'NAME = VALUE' as flags."""
+  return [f'--gin.{name.strip()}={value.strip()}' for name, _, value in (line.partition('=') for line in lines)]
 
 
 def sweep_name(sweep_dir: str) -> str:

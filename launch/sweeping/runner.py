@@ -44,6 +44,7 @@ def sweep(
   tuning_seed: int = 1000,
   parallel: int = 1,
   judge_bindings: Sequence[str] = (),
+  probe_bindings: Sequence[str] | None = None,
   options: Options = Options(),
 ) -> int:
   """Trains, judges and reports; returns the number of cells that failed.
@@ -63,6 +64,7 @@ def sweep(
     tuning_share, tuning_seed: of the budget that a try gets; and its seed, which is not judged.
     parallel: cells that run at a time here, with the devices divided among them.
     judge_bindings: 'NAME = VALUE' lines for `unmask evaluate`.
+    probe_bindings: the same for `unmask probe`, which takes minutes a cell; None leaves it out.
     options: of the command line.
 
   Raises:
@@ -81,6 +83,7 @@ def sweep(
     tuning_seed=tuning_seed,
   )
   axes_lib.check_lines('JUDGE_BINDINGS', judge_bindings)
+  axes_lib.check_lines('PROBE_BINDINGS', probe_bindings or [])
   if isinstance(parallel, bool) or parallel < 1:
     raise UserError(f'PARALLEL is {parallel}; it is a whole number from 1.')
   if options.dry_run:
@@ -90,5 +93,5 @@ def sweep(
     return grid.write(options.engine)
   failed = grid.train(parallel, options.retry_failed)
   if options.judge:
-    failed += grid.judge(judge_bindings)
+    failed += grid.judge(judge_bindings, probe_bindings)
   return grid.complain(failed)

@@ -123,6 +123,25 @@ def test_report_alone(swept, tmp_path, capsys):
   assert (tmp_path / 'report.html').exists()
 
 
+def test_a_sweep_probes_its_cells_if_asked(swept):
+  """One of them here; it is neither trained nor judged again."""
+  few = [
+    "PROBES = ['topic']",
+    'Grid.learning_rates = [0.01]',
+    'Grid.updates = 2',
+    'Sizes.train = 24',
+    'Sizes.dev = 16',
+    'Sizes.test = 20',
+  ]
+  more = [f'--gin.PROBE_BINDINGS={few}', "--gin.CELLS=[{'objective': 'mlm'}]"]
+  before = _answers(swept / 'mlm-seed0')['tests']
+  assert cli.main(['sweep', *json.loads((swept / 'flags').read_text()), *more]) == 0
+  after = _answers(swept / 'mlm-seed0')['tests']
+  assert after.keys() - before.keys() == {'probe_topic'}
+  assert before == {name: test for name, test in after.items() if name in before}
+  assert 'topic' in (swept / 'report.md').read_text()
+
+
 @pytest.mark.parametrize('objective', OBJECTIVES)
 def test_infill_answers_with_ranked_completions(objective, swept, capsys):
   argv = ['infill', f'--model_dir={swept / objective}-seed0', '--text=The capital of [MASK] is Paris.']
