@@ -90,7 +90,8 @@ def evaluate(
   finally:
     saved.close()
   tests_now = kept.facts.get('tests', {})
-  return facts | {'tests': {test.name: tests_now[test.name] for test in asked}}
+  # Only the first process knows for sure what was kept: the folder may be another machine's.
+  return facts | {'tests': {test.name: tests_now[test.name] for test in asked if test.name in tests_now}}
 
 
 _last_drawn: dict[tuple, tuple[Material, list[Test]]] = {}
