@@ -25,7 +25,8 @@ from .. import checkpoints as checkpoints_lib
 from .. import config, identity
 from .. import mesh as mesh_lib
 from .. import state as state_lib
-from . import figures, results
+from ..judging.kept import Kept
+from . import figures
 from . import grid as grid_lib
 from .grid import Grid
 from .tuning import Shape, Tuner
@@ -84,19 +85,17 @@ def probe(
     raise UserError(f'There is no finished checkpoint in {model_dir!r}; train the model first.')
   material = _material(source, sizes, corpus, validation_one_in, tfds_data_dir)
   facts = {'checkpoint': step, 'sees': objective.scorer(source.special).sees, 'home': objective.home}
-  done, entries = results.read(model_dir, step)['tests'], {}
+  kept, entries = Kept(model_dir, step), {}
   with mesh_lib.context(device_mesh):
     prober = Prober(saved, source, model, device_mesh, grid, step)
     for name in probes:
       task = named.load(name, material)
       asked = digest(task, grid)
-      entry = done.get(task.name, {})
-      if entry.get('asked') != asked:
+      if not kept.has(task.name, asked):
         entry, arrays = prober.run(task, material, os.path.basename(os.path.normpath(model_dir)))
         questions = {'grid': dataclasses.asdict(grid), 'examples': task.facts}
-        entry = {'asked': asked, 'questions': questions} | entry
-        results.merge(model_dir, step, facts, task.name, entry, arrays)
-      entries[task.name] = entry | {'checkpoint': step}
+        kept.save(facts, task.name, {'asked': asked, 'questions': questions} | entry, arrays)
+      entries[task.name] = kept.facts['tests'][task.name] | {'checkpoint': step}
   saved.close()
   return entries
 

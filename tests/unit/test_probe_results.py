@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from unmask import UserError
-from unmask.launch.probing import figures, grid, results
+from unmask.launch.probing import figures, grid
 from unmask.launch.probing.grid import Grid, Run
 from unmask.tasks.probes.examples import Example, ProbeTask
 from unmask.tasks.probes.rows import Rows
@@ -128,33 +128,3 @@ def test_a_grid_is_checked(given, sign):
   with pytest.raises(UserError) as error:
     Grid(**given)
   assert sign in str(error.value)
-
-
-def test_results_leave_other_tests_alone(tmp_path):
-  """Whoever writes first: the judge's tests and arrays stay as they are, a probe's own are replaced."""
-  folder = tmp_path / 'evaluation'
-  folder.mkdir()
-  judged = {'checkpoint': 7, 'sees': 'left', 'home': 'masked', 'tests': {'infill_3': {'figures': {'loss': 1.5}}}}
-  (folder / '7.json').write_text(json.dumps(judged))
-  np.savez_compressed(folder / '7.npz', **{'infill_3/nll': np.arange(3.0), 'probe_topics/right': np.ones(2)})
-  for value in (1, 2):
-    entry, arrays = {'figures': {'accuracy': value}}, {'right': np.full(2, float(value))}
-    results.merge(str(tmp_path), 7, {'sees': 'all', 'home': 'x'}, 'probe_topic', entry, arrays)
-  found = json.loads((folder / '7.json').read_text())
-  assert found['tests'] == judged['tests'] | {'probe_topic': {'figures': {'accuracy': 2}}}
-  assert (found['sees'], found['home'], found['checkpoint']) == ('left', 'masked', 7)
-  with np.load(folder / '7.npz') as arrays:
-    assert sorted(arrays.files) == ['infill_3/nll', 'probe_topic/right', 'probe_topics/right']
-    assert arrays['infill_3/nll'].tolist() == [0, 1, 2]
-    assert arrays['probe_topic/right'].tolist() == [2, 2]
-  assert sorted(path.name for path in folder.iterdir()) == ['7.json', '7.npz']
-
-
-@pytest.mark.parametrize(('name', 'content'), [('7.json', '{"tests": ['), ('7.json', '{"tests": 3}'), ('7.npz', 'zip')])
-def test_damaged_results_are_named_and_left(tmp_path, name, content):
-  folder = tmp_path / 'evaluation'
-  folder.mkdir()
-  (folder / name).write_text(content)
-  with pytest.raises(UserError, match=f'{name} is damaged'):
-    results.merge(str(tmp_path), 7, {}, 'probe_topic', {}, {'right': np.zeros(1)})
-  assert {path.name: path.read_text() for path in folder.iterdir()} == {name: content}

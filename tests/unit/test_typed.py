@@ -99,5 +99,10 @@ def test_described(hint, words):
 
 
 def test_hints_are_of_the_parameters():
-  assert typed.hints(corpora.LocalText) == {'pattern': str, 'text_field': str, 'separator': str | None}
+  assert typed.hints(corpora.LocalText) == {
+    'pattern': str,
+    'text_field': str,
+    'label_field': str,
+    'separator': str | None,
+  }
   assert 'return' not in typed.hints(corpora.require)
