@@ -106,7 +106,7 @@ def tests(sweep: Sweep, columns: dict[str, Column], part: str, title: str) -> Pl
           _interval(axis, shown.intervals[cell.name], place, looks[cell.name], scale(test), filled=not home)
       if test.primary.baseline is not None:
         axis.axvline(test.primary.baseline * scale(test), color=palette.BASELINE, linestyle='--', linewidth=1.0)
-      axis.set_title(_wrapped(test.title, 26))
+      axis.set_title(_wrapped(test.title, 24))
       axis.set_xlabel(unit(test) if ends_column(number, len(names)) else '')
       axis.grid(axis='y', visible=False)
       axis.locator_params(axis='x', nbins=5)
@@ -237,7 +237,7 @@ def panels(
       draw(axis, test_name)
       if test.primary.baseline is not None:
         axis.axhline(test.primary.baseline * scale(test), color=palette.BASELINE, linestyle='--', linewidth=1.0)
-      axis.set_title(_wrapped(test.title, 26))
+      axis.set_title(_wrapped(test.title, 24))
       axis.set_ylabel(unit(test).replace(' (', '\n('))
       axis.set_xlabel(x_label if ends_column(number, len(names)) else '')
       axis.locator_params(axis='y', nbins=5)
