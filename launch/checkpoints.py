@@ -121,7 +121,7 @@ class Checkpoints:
         f'There is no checkpoint {step} in {self._folder}; there {"are" if len(steps) > 1 else "is"} '
         f'{", ".join(map(str, steps))}.'
       )
-    problem = integrity.problem(self._folder / str(step)) if jax.process_index() == 0 else None
+    problem = self._problem(step) if jax.process_index() == 0 else None
     if not all_agree(problem is None):
       raise UserError(f'Checkpoint {step} in {self._folder} is damaged ({problem or "the first process says"}).')
     return step
@@ -130,15 +130,16 @@ class Checkpoints:
     """The step and the parameters alone of the newest sound checkpoint, or of checkpoint `step`.
 
     Raises:
-      UserError: as `restore`, or there is none.
+      UserError: as `restore`, there is none, or `step` is not there or cannot be read.
     """
-    before = None if step is None else self.require(step) + 1
     item = {'params': mesh_lib.placed(shapes, shardings)}
     args = {'params': jax.tree.map(lambda x: ocp.ArrayRestoreArgs(sharding=x.sharding), item['params'])}
     partial = ocp.args.PyTreeRestore(item=item, restore_args=args, partial_restore=True)
-    found = self._newest(ocp.args.Composite(state=partial), before)
+    found = self._newest(ocp.args.Composite(state=partial), None if step is None else step + 1)
     if found is None:
       raise UserError(f'There is no finished checkpoint in {self._folder}; train the model first.')
+    if step is not None and found[0] != step:
+      raise UserError(f'Checkpoint {step} in {self._folder} cannot be read; delete it to use {found[0]}.')
     return found[0], found[1].state['params']
 
   def newest_sound(self, before: int | None = None) -> int | None:
@@ -155,9 +156,7 @@ class Checkpoints:
     sound = -1
     if jax.process_index() == 0:
       for step in steps:
-        if step not in self._problems:
-          self._problems[step] = integrity.problem(self._folder / str(step))
-        problem = self._problems[step]
+        problem = self._problem(step)
         if problem is None:
           sound = step
           break
@@ -177,6 +176,12 @@ class Checkpoints:
     if sound != steps[0]:
       self._manager.reload()
     return sound
+
+  def _problem(self, step: int) -> str | None:
+    """What is wrong with a checkpoint; its bytes are read once."""
+    if step not in self._problems:
+      self._problems[step] = integrity.problem(self._folder / str(step))
+    return self._problems[step]
 
   def _newest(self, items: ocp.args.Composite, before: int | None = None) -> tuple[int, Any] | None:
     while (step := self.newest_sound(before)) is not None:

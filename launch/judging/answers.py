@@ -7,9 +7,8 @@ import numpy as np
 
 from ...objectives.scoring import Query, Scorer, ScoringRow
 from ...tasks.questions.test import Test
+from .kept import Arrays
 from .runner import RowScores
-
-Arrays = dict[str, np.ndarray]
 
 
 class Asked(NamedTuple):

@@ -70,10 +70,9 @@ def evaluate(
     source = pipeline.open()
     identity.check(model_dir, identity.of_run(model, objective, pipeline, source))
     material, asked = _drawn(source, tests, overlap)
-    scorers = {test.name: _scorer(test, objective.scorer(source.special)) for test in asked}
-    asked = [test for test in asked if scorers[test.name] is not None]
-    kept = Kept(model_dir, step)
     scorer = objective.scorer(source.special)
+    asked = [test for test in asked if _scorer(test, scorer) is not None]
+    kept = Kept(model_dir, step)
     facts = {'checkpoint': step, 'sees': scorer.sees, 'home': objective.home}
     for note in material.notes:
       say(note)

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from .. import files
-from .answers import Arrays
 
 NAME = 'evaluation'
+Arrays = dict[str, np.ndarray]
 
 
 class Kept:
@@ -77,9 +77,3 @@ def newest(model_dir: str) -> int | None:
     return None
   steps = [int(name[: -len('.json')]) for name in names if name.endswith('.json') and name[: -len('.json')].isdigit()]
   return max(steps, default=None)
-
-
-def read(model_dir: str, step: int) -> tuple[dict[str, Any], Arrays]:
-  """The JSON file and the arrays of a judged checkpoint, both empty if they are not there or damaged."""
-  kept = Kept(model_dir, step)
-  return kept.facts, kept._arrays

@@ -9,6 +9,7 @@ import numpy as np
 from ...tasks.probes import cloze, squad
 from ...tasks.probes.examples import Example, ProbeTask
 from ...tasks.probes.rows import Rows
+from ..judging.answers import ratio
 from . import grid as grid_lib
 from .grid import Grid, Run
 
@@ -75,11 +76,8 @@ def mean_and_error(marks: np.ndarray, clusters: Sequence[str]) -> tuple[float, f
     marks: float64 [seeds, items].
     clusters: of the items.
   """
-  mean = marks.mean()
   number = np.unique(list(clusters), return_inverse=True)[1]
-  residuals = np.zeros(number.max() + 1)
-  np.add.at(residuals, number, (marks - mean).sum(0))
-  return float(mean), float(np.sqrt((residuals**2).sum()) / marks.size)
+  return ratio(np.bincount(number, weights=marks.sum(0)), len(marks) * np.bincount(number))
 
 
 def test_entry(task: ProbeTask, rows: dict[str, Rows], grid: Grid, runs: Sequence[Run]) -> tuple[dict, dict]:

@@ -80,9 +80,7 @@ def probe(
   source = pipeline.open()
   identity.check(model_dir, identity.of_run(model, objective, pipeline, source))
   saved = checkpoints_lib.Checkpoints(model_dir)
-  step = saved.newest_sound()
-  if step is None:
-    raise UserError(f'There is no finished checkpoint in {model_dir!r}; train the model first.')
+  step = saved.require()
   material = _material(source, sizes, corpus, validation_one_in, tfds_data_dir)
   facts = {'checkpoint': step, 'sees': objective.scorer(source.special).sees, 'home': objective.home}
   kept, entries = Kept(model_dir, step), {}
@@ -148,11 +146,7 @@ class Prober:
       # Seeds of pretraining are small numbers: this decoder is none that was trained.
       return state_lib.create_params(self._decoder, self._mesh, 1_000_000 + seed)
     if self._pretrained is None:
-      found, self._pretrained = self._saved.restore_params(*self._placed)
-      if found != self._step:
-        raise UserError(
-          f'Checkpoint {self._step} cannot be read, though its files are whole; delete it to probe {found}.'
-        )
+      _, self._pretrained = self._saved.restore_params(*self._placed, self._step)
     return self._pretrained
 
   def run(self, task: ProbeTask, material: Material, label: str) -> tuple[dict, dict]:

@@ -25,6 +25,7 @@ from ...objectives.attention import AttentionSpec
 from ...tasks.probes.rows import Rows
 from .. import mesh as mesh_lib
 from .. import state as state_lib
+from ..judging.runner import one_segment
 from ..optimizers import Optimizer
 from ..step import Batch, hidden_states
 
@@ -69,14 +70,8 @@ def logits(decoder: Decoder, attention: AttentionSpec, shape: Shape, params: dic
     params: {'decoder', 'head'}.
     batch: features of `Rows`.
   """
-  tokens = batch['tokens']
-  index = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-  real = index < batch['lengths'][:, None]
-  features = {
-    'decoder_input_tokens': tokens,
-    'decoder_positions': index,
-    'decoder_segment_ids': real.astype(jnp.int32),
-  }
+  features = one_segment(batch['tokens'], batch['lengths'])
+  real = features['decoder_segment_ids'] > 0
   hidden = hidden_states(decoder, params['decoder'], features, attention).astype(jnp.float32)
   head = params['head']
   if shape.is_span:

@@ -5,6 +5,7 @@ import dataclasses
 import io
 import itertools
 import math
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 
 import matplotlib
@@ -106,7 +107,7 @@ def tests(sweep: Sweep, columns: dict[str, Column], part: str, title: str) -> Pl
           _interval(axis, shown.intervals[cell.name], place, looks[cell.name], scale(test), filled=not home)
       if test.primary.baseline is not None:
         axis.axvline(test.primary.baseline * scale(test), color=palette.BASELINE, linestyle='--', linewidth=1.0)
-      axis.set_title(_wrapped(test.title, 24))
+      axis.set_title(_wrapped(test.title))
       axis.set_xlabel(unit(test) if ends_column(number, len(names)) else '')
       axis.grid(axis='y', visible=False)
       axis.locator_params(axis='x', nbins=5)
@@ -154,15 +155,9 @@ def _interval(axis, interval: inference.Interval, place: float, look: dict, fact
   )
 
 
-def _wrapped(text: str, width: int) -> str:
-  """Text in lines of at most so many letters, where it can be cut."""
-  lines = ['']
-  for word in text.split():
-    if lines[-1] and len(lines[-1]) + 1 + len(word) > width:
-      lines.append(word)
-    else:
-      lines[-1] = f'{lines[-1]} {word}'.strip()
-  return '\n'.join(lines)
+def _wrapped(text: str) -> str:
+  """A title in lines that fit over a panel, cut between words alone."""
+  return textwrap.fill(text, 24, break_long_words=False, break_on_hyphens=False)
 
 
 def along(sweep: Sweep, columns: dict[str, Column], axis_name: str, numbers: dict[str, float], part: str) -> Plot:
@@ -237,7 +232,7 @@ def panels(
       draw(axis, test_name)
       if test.primary.baseline is not None:
         axis.axhline(test.primary.baseline * scale(test), color=palette.BASELINE, linestyle='--', linewidth=1.0)
-      axis.set_title(_wrapped(test.title, 24))
+      axis.set_title(_wrapped(test.title))
       axis.set_ylabel(unit(test).replace(' (', '\n('))
       axis.set_xlabel(x_label if ends_column(number, len(names)) else '')
       axis.locator_params(axis='y', nbins=5)

@@ -14,6 +14,7 @@ from etils import epath
 
 from ... import UserError
 from .. import files, metrics
+from ..judging import kept
 
 ARRAYS = {
   'gaps': ('nll', 'tokens', 'exact', 'gaps', 'cluster'),
@@ -150,13 +151,12 @@ def read(model_dir: str) -> Run:
 def _newest_judged(folder: epath.Path, model_dir: str) -> int:
   """The newest update whose checkpoint was judged."""
   try:
-    names = [path.name for path in (folder / 'evaluation').iterdir()] if _exists(folder / 'evaluation') else []
+    step = kept.newest(model_dir)
   except Exception as error:
     raise UserError(f'{folder / "evaluation"} cannot be read: {files.reason(error)}.') from error
-  steps = [int(name[: -len('.json')]) for name in names if re.fullmatch(r'\d+\.json', name)]
-  if not steps:
+  if step is None:
     raise UserError(f'{model_dir!r} has no evaluation/STEP.json; run unmask evaluate on it first.')
-  return max(steps)
+  return step
 
 
 def _tests(stem: epath.Path, evaluation: dict) -> tuple[dict[str, Test], tuple[str, ...]]:

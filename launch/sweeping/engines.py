@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import yaml
@@ -73,29 +73,38 @@ def shell(command: str, arguments: Sequence[str]) -> Block:
 
 
 def write_files(
-  folder: str, sweep: str, documents: Mapping[str, dict[str, Any]], submit: str, tuning: bool, notes: Sequence[str]
+  folder: str,
+  sweep: str,
+  plans: Sequence[Plan],
+  document: Callable[[str, Plan], dict[str, Any]],
+  submit: str,
+  tuning: bool,
+  notes: Sequence[str],
 ) -> None:
-  """Writes 'NAME.yaml' for each document and 'README.md'.
+  """Writes 'NAME.yaml' for each plan and 'README.md'.
 
   Args:
     folder: made if it is not there; YAML files of an earlier call are removed, for their cells may be done.
     sweep: its name.
-    documents: by name of the file.
+    plans: to run.
+    document: the scheduler's, by its name and plan.
     submit: a command with FILE in it.
     tuning: see `Engine.write`.
     notes: lines of the README.
   """
+  titles = names([f'{sweep}-{one.cell.name}' for one in plans])
+  documents = {title: document(title, one) for title, one in zip(titles, plans, strict=True)}
   try:
     os.makedirs(folder, exist_ok=True)
     for old in os.listdir(folder):
       if old.endswith('.yaml'):
         os.remove(os.path.join(folder, old))
-    for title, document in documents.items():
-      text = yaml.safe_dump(document, sort_keys=False, width=120)
+    for title, made in documents.items():
+      text = yaml.safe_dump(made, sort_keys=False, width=120)
       with open(os.path.join(folder, f'{title}.yaml'), 'w', encoding='utf-8') as file:
         file.write(f'# One cell of the sweep {sweep}: {submit.replace("FILE", f"{title}.yaml")}\n{text}')
     with open(os.path.join(folder, 'README.md'), 'w', encoding='utf-8') as file:
-      file.write(_readme(sweep, list(documents), submit, tuning, notes))
+      file.write(_readme(sweep, titles, submit, tuning, notes))
   except OSError as error:
     raise UserError(f'The files cannot be written to {folder!r}: {files.reason(error)}.') from error
   print(f'{len(documents)} files are in {folder}; README.md there says how to submit them.')

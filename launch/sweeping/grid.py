@@ -163,9 +163,9 @@ class Grid:
       return lost
     print(f'judging {len(found)} models by the same held-out questions', flush=True)
     models = [f'--gin_search_paths={",".join(self.search_paths)}', *(f'--model_dir={path}' for path in found)]
-    if local.call('evaluate', [*models, *_flags(bindings)]):
+    if local.call('evaluate', [*models, *plans.as_flags(bindings)]):
       raise UserError('The evaluation failed; what it printed is above. The same command goes on from here.')
-    if probes is not None and local.call('probe', [*models, *_flags(probes)]):
+    if probes is not None and local.call('probe', [*models, *plans.as_flags(probes)]):
       raise UserError('A probe failed; what it printed is above. The same command goes on from here.')
     reporting.report(found, self.sweep_dir)
     return lost
@@ -227,11 +227,6 @@ class Grid:
   def _note_seeds(self) -> None:
     if len({one.cell.labels[axes_lib.SEED] for one in self.plans}) == 1:
       print('One seed only: the report can show no interval over seeds. --gin.SEEDS=[0,1,2] gives three.', flush=True)
-
-
-def _flags(lines: Sequence[str]) -> list[str]:
-  """Lines 'NAME = VALUE' as flags."""
-  return [f'--gin.{name.strip()}={value.strip()}' for name, _, value in (line.partition('=') for line in lines)]
 
 
 def sweep_name(sweep_dir: str) -> str:

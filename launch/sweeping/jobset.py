@@ -73,16 +73,13 @@ class JobSet:
 
   def write(self, sweep: str, plans: Sequence[Plan], tuning: bool) -> None:
     """See `engines.Engine`."""
-    titles = engines.names([f'{sweep}-{one.cell.name}' for one in plans])
-    named = dict(zip(titles, plans, strict=True))
-    documents = {title: self.document(title, one) for title, one in named.items()}
     hosts, chips = self.hosts()
     notes = [
       f'Each JobSet takes {self.topology.name}, {hosts} hosts of {chips} chips a slice: the cluster needs JobSet, and',
       'a node pool of that topology for each slice.',
       f'The image {self.image} must have `unmask` and the gin files that the commands name.',
     ]
-    engines.write_files(self.folder, sweep, documents, 'kubectl apply --server-side -f FILE', tuning, notes)
+    engines.write_files(self.folder, sweep, plans, self.document, 'kubectl apply --server-side -f FILE', tuning, notes)
 
   def document(self, title: str, one: Plan) -> dict[str, Any]:
     """A JobSet."""

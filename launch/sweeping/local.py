@@ -137,8 +137,7 @@ def call(command: str, arguments: Sequence[str]) -> int:
           process.send_signal(heard.pending.pop(0))
       time.sleep(_POLL)
   if heard.first:
-    status = exits.INTERRUPTED if heard.first == signal.SIGINT else exits.PREEMPTED
-    raise exits.Preempted(f'stopped during {command}. The same command goes on.', status)
+    raise exits.Preempted(f'stopped during {command}. The same command goes on.', _status(heard.first))
   return process.returncode
 
 
@@ -224,5 +223,8 @@ def last_line(log: str) -> str:
 def _stopped(number: int, plans: Sequence[Plan]) -> exits.Preempted:
   names = ', '.join(one.cell.model_dir for one in plans)
   which = f'while {names} {"was" if len(plans) == 1 else "were"} trained, which is saved' if plans else 'between cells'
-  status = exits.INTERRUPTED if number == signal.SIGINT else exits.PREEMPTED
-  return exits.Preempted(f'stopped {which}. The same command goes on.', status)
+  return exits.Preempted(f'stopped {which}. The same command goes on.', _status(number))
+
+
+def _status(number: int) -> int:
+  return exits.INTERRUPTED if number == signal.SIGINT else exits.PREEMPTED

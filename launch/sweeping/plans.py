@@ -60,14 +60,18 @@ class Plan:
 
 def command(run: str, search_paths: Sequence[str], cell: Cell, lines: Sequence[str]) -> tuple[str, ...]:
   """Arguments of `unmask train` for a cell; `lines` are those of all cells, before its own."""
-  bindings = [line.split('=', 1) for line in (*lines, *cell.lines)]
   return (
     f'--gin_search_paths={",".join(search_paths)}',
     f'--gin_file={run}',
     *(f'--gin_file={file}' for file in cell.gin_files),
-    *(f'--gin.{name.strip()}={value.strip()}' for name, value in bindings),
+    *as_flags((*lines, *cell.lines)),
     f'--gin.MODEL_DIR={cell.model_dir}',
   )
+
+
+def as_flags(lines: Sequence[str]) -> list[str]:
+  """Lines 'NAME = VALUE' as flags of a command."""
+  return [f'--gin.{name.strip()}={value.strip()}' for name, _, value in (line.partition('=') for line in lines)]
 
 
 def with_steps(arguments: Sequence[str], steps: int) -> tuple[str, ...]:

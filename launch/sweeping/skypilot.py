@@ -46,15 +46,12 @@ class SkyPilot:
 
   def write(self, sweep: str, plans: Sequence[Plan], tuning: bool) -> None:
     """See `engines.Engine`."""
-    titles = engines.names([f'{sweep}-{one.cell.name}' for one in plans])
-    tasks = dict(zip(titles, plans, strict=True))
-    documents = {title: self.task(title, one) for title, one in tasks.items()}
     notes = [
       'A controller starts a job again whose machine is taken away (`sky jobs queue`, `sky jobs logs`). The present',
       'folder goes along as `workdir`: call `sky` from where `unmask sweep` was called. Credentials for the bucket are',
       'those of the machines.',
     ]
-    engines.write_files(self.folder, sweep, documents, 'sky jobs launch --yes FILE', tuning, notes)
+    engines.write_files(self.folder, sweep, plans, self.task, 'sky jobs launch --yes FILE', tuning, notes)
 
   def task(self, title: str, one: Plan) -> dict[str, Any]:
     """A SkyPilot task."""

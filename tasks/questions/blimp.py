@@ -14,9 +14,8 @@ import numpy as np
 
 from ... import UserError
 from ...objectives.scoring import Query
-from .held_out import require_counts, settings_of
 from .material import Material
-from .test import Item, Test
+from .test import Item, Test, require_counts, settings_of
 
 _FIELDS = ('sentence_good', 'sentence_bad', 'field', 'linguistics_term', 'UID')
 TFDS = 'tfds'

@@ -3,17 +3,14 @@
 import bisect
 import collections
 import dataclasses
-import itertools
 from typing import Any
 
 import numpy as np
 
-from ... import UserError
 from ...objectives.scoring import Query
-from .held_out import require_counts, settings_of
-from .material import Ids, Material
-from .segments import Segment
-from .test import Item, Test
+from .material import Ids, Material, sample
+from .segments import Segment, runs_of
+from .test import Item, Test, require_choice, require_counts, settings_of
 
 _LONGEST = 10  # tokens of a span that is asked about
 _WINDOW = 50  # spans of the nearest frequency that a question's other candidates are drawn from
@@ -40,8 +37,7 @@ class EntityCloze:
 
   def __post_init__(self) -> None:
     require_counts(self, 'spans', 'candidates')
-    if self.candidates < 2:
-      raise UserError(f'EntityCloze.candidates is {self.candidates}; a choice needs 2 or more.')
+    require_choice(self, self.candidates)
 
   def draw(self, material: Material) -> list[Test]:
     random = material.random('entity_cloze', self.seed)
@@ -58,20 +54,16 @@ class EntityCloze:
       others = pools.near(right, self.candidates - 1, random)
       if len(others) == self.candidates - 1:
         items.append(Item(tuple(_filled(segment, start, end, span) for span in (right, *others))))
-    if not items:
-      material.notes.append('entity_cloze is left out: the text has too few salient spans.')
-      return []
-    return [
-      Test(
-        name='entity_cloze',
-        title='Entity cloze',
-        part='cloze',
-        kind='choices',
-        primary='accuracy',
-        items=items,
-        settings=settings_of(self),
-      )
-    ]
+    return material.test(
+      items,
+      'the text has too few salient spans.',
+      'entity_cloze',
+      title='Entity cloze',
+      part='cloze',
+      kind='choices',
+      primary='accuracy',
+      settings=settings_of(self),
+    )
 
 
 class Pools:
@@ -101,7 +93,7 @@ class Pools:
     ]
     if len(window) < count:
       return window
-    return [window[i] for i in random.choice(len(window), size=count, replace=False)]
+    return sample(window, count, random)
 
 
 def _filled(segment: Segment, start: int, end: int, span: Ids) -> Query:
@@ -155,6 +147,4 @@ class CollocationCloze:
 
 def _words(segment: Segment, start: int, end: int) -> list[tuple[int, int]]:
   """The words of a unit, as ranges."""
-  ids = segment.ids['word'][start:end]
-  edges = np.flatnonzero(np.diff(ids, prepend=-1, append=-1)).tolist()
-  return [(start + a, start + b) for a, b in itertools.pairwise(edges)]
+  return [(start + a, start + b) for a, b in runs_of(segment.ids['word'][start:end])]

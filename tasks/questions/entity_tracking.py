@@ -10,10 +10,9 @@ import dataclasses
 import numpy as np
 
 from ... import UserError
-from .held_out import require_counts, settings_of
 from .material import Material
 from .retrieval import choice
-from .test import Item, Test
+from .test import Item, Test, require_counts, settings_of
 
 # Common things that a person may put into a box; those with the same number of tokens are taken.
 _NAMES = """
@@ -64,23 +63,17 @@ class EntityTracking:
       story = Story.tell(objects, self.boxes, len(items) % (most + 1), random)
       if story is not None:
         items.append(self._item(material, story, objects, len(items), random))
-    if not items:
-      material.notes.append(
-        f'entity_tracking is left out: rows of {material.text_length} tokens or the vocabulary are too small for it.'
-      )
-      return []
-    return [
-      Test(
-        name='entity_tracking',
-        title='Entity tracking',
-        part='tracking',
-        kind='choices',
-        primary='accuracy',
-        items=items,
-        groupings=('moves',),
-        settings=settings_of(self),
-      )
-    ]
+    return material.test(
+      items,
+      f'rows of {material.text_length} tokens or the vocabulary are too small for it.',
+      'entity_tracking',
+      title='Entity tracking',
+      part='tracking',
+      kind='choices',
+      primary='accuracy',
+      groupings=('moves',),
+      settings=settings_of(self),
+    )
 
   def _item(
     self, material: Material, story: 'Story', objects: list[str], number: int, random: np.random.Generator

@@ -2,24 +2,17 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from ... import UserError
 from .material import Material
 from .segments import MARGIN, UNITS, spend
-from .test import Item, Test
+from .test import Item, Test, require_counts, settings_of
 
 _PREFIXES = 8  # left-to-right questions of one segment
 _SPENT = 0.8  # of the tokens to be hidden, that units must make at least
-
-
-def require_counts(owner: object, *names: str) -> None:
-  """Raises UserError naming the first of these attributes that is no whole number of at least 1."""
-  for name in names:
-    value = getattr(owner, name)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-      raise UserError(f'{type(owner).__name__}.{name} is {value!r}; it is a whole number of at least 1.')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -129,14 +122,6 @@ class Infill:
 
 
 def _tests(material: Material, name: str, title: str, part: str, items: list[Item], settings: dict) -> list[Test]:
-  """One test whose figure is the loss, or a note that there is no material."""
-  if not items:
-    material.notes.append(f'{name} is left out: no held-out segment has material for it.')
-    return []
-  return [Test(name=name, title=title, part=part, kind='gaps', primary='loss', items=items, settings=settings)]
-
-
-def settings_of(of: object) -> dict:
-  """A question's settings as plain values."""
-  values = dataclasses.asdict(of)  # pyrefly: ignore
-  return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+  """One test whose figure is the loss."""
+  how: dict[str, Any] = {'title': title, 'part': part, 'kind': 'gaps', 'primary': 'loss', 'settings': settings}
+  return material.test(items, 'no held-out segment has material for it.', name, **how)

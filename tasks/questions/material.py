@@ -2,20 +2,29 @@
 
 import collections
 import functools
-import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ..pipeline import Source
 from ..units import words
-from .segments import SHORTEST, Segment
+from .segments import SHORTEST, Segment, runs_of
+from .test import Item, Test
 
 _MOST_ROWS = 20_000  # held-out rows that segments are taken from, in the corpus's order, which is random
 _MOST_TOKENS = 20_000_000  # of training text in which spans are counted
 _FEWEST_WORDS = 64  # that a pool of words needs
 Ids = tuple[int, ...]
+
+
+T = TypeVar('T')
+
+
+def sample(pool: Sequence[T], count: int, random: np.random.Generator) -> list[T]:
+  """So many different ones, in a random order."""
+  return [pool[i] for i in random.choice(len(pool), size=count, replace=False)]
 
 
 class Material:
@@ -64,8 +73,7 @@ class Material:
       if ids is None or read > _MOST_TOKENS:
         break
       read += len(tokens)
-      edges = np.flatnonzero(np.diff(ids, prepend=-1, append=-1)).tolist()
-      counts.update(tuple(tokens[a:b].tolist()) for a, b in itertools.pairwise(edges) if ids[a] > 0)
+      counts.update(tuple(tokens[a:b].tolist()) for a, b in runs_of(ids) if ids[a] > 0)
     return counts
 
   @functools.cached_property
@@ -121,7 +129,14 @@ class Material:
         np.add.at(counts, row['targets'][row['segment_ids'] > 0], 1)
     return np.log((counts + 1) / (counts.sum() + size))
 
-  def training_texts(self) -> Iterator[str]:
-    """The training documents as text."""
-    for document in self.source.documents('train'):
-      yield self.text(document['targets'])
+  def test(self, items: Sequence[Item], without: str, name: str, **how: Any) -> list[Test]:
+    """The test `name` of these items; a note instead if there are none.
+
+    Args:
+      without: why there are none, for the note.
+      how: all else of a `Test`.
+    """
+    if not items:
+      self.notes.append(f'{name} is left out: {without}')
+      return []
+    return [Test(name=name, items=items, **how)]

@@ -17,9 +17,8 @@ import numpy as np
 from ... import UserError
 from ...objectives.scoring import Query
 from ..units import words as words_lib
-from .held_out import require_counts, settings_of
-from .material import Material
-from .test import Item, Test
+from .material import Material, sample
+from .test import Item, Test, require_choice, require_counts, settings_of
 
 DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 LENGTHS = (0.25, 0.5, 1.0)
@@ -51,8 +50,7 @@ class _Retrieval(abc.ABC):
       values = getattr(self, name)
       if not values or not all(0 <= value <= 1 for value in values) or (name == 'lengths' and 0 in values):
         raise UserError(f'{type(self).__name__}.{name} is {list(values)}; it holds shares from 0 to 1.')
-    if self.candidates < 2:
-      raise UserError(f'{type(self).__name__}.candidates is {self.candidates}; a choice needs 2 or more.')
+    require_choice(self, self.candidates)
 
   @property
   @abc.abstractmethod
@@ -74,27 +72,23 @@ class _Retrieval(abc.ABC):
         continue
       for depth in self.depths:
         items += [self._item(material, make, length, depth, len(items) + i, random) for i in range(self.per_cell)]
-    if not items:
-      material.notes.append(f'{name} is left out: rows of {material.text_length} tokens are too short for it.')
-      return []
-    return [
-      Test(
-        name=name,
-        title=title,
-        part='retrieval',
-        kind='choices',
-        primary='accuracy',
-        items=items,
-        groupings=('length_depth',),
-        settings=settings_of(self),
-      )
-    ]
+    return material.test(
+      items,
+      f'rows of {material.text_length} tokens are too short for it.',
+      name,
+      title=title,
+      part='retrieval',
+      kind='choices',
+      primary='accuracy',
+      groupings=('length_depth',),
+      settings=settings_of(self),
+    )
 
   def _item(
     self, material: Material, make: Make, length: int, depth: float, number: int, random: np.random.Generator
   ) -> Item:
     context, right, others = make(depth)
-    chosen = _draw(others, min(len(others), self.candidates - 1), random)
+    chosen = sample(others, min(len(others), self.candidates - 1), random)
     return choice(material, context, [right, *chosen], number, (f'{length}|{depth:.2f}',))
 
 
@@ -105,11 +99,6 @@ def choice(material: Material, context: list[int], answers: list[str], cluster: 
     tokens = np.array([*context, *material.continuation('A', f' {answer}')], np.int32)
     queries.append(Query(tokens, ((len(context), len(tokens)),), cluster))
   return Item(tuple(queries), labels)
-
-
-def _draw(pool: Sequence[str], count: int, random: np.random.Generator) -> list[str]:
-  """Different words."""
-  return [pool[i] for i in random.choice(len(pool), size=count, replace=False)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -128,7 +117,7 @@ class KeyValue(_Retrieval):
     pool = material.word_pool
 
     def make_with(pairs: int, depth: float) -> tuple[list[int], str, list[str]]:
-      drawn = _draw(pool, 2 * pairs, random)
+      drawn = sample(pool, 2 * pairs, random)
       keys, values = drawn[:pairs], drawn[pairs:]
       place = round(depth * (pairs - 1))
       object_ = ', '.join(f'{key}: {value}' for key, value in zip(keys, values, strict=True))
@@ -161,10 +150,10 @@ class Needle(_Retrieval):
     def make(depth: float) -> tuple[list[int], str, list[str]]:
       hay, starts = haystack(material, length - fixed, random)
       known = sorted(set(words_lib.texts(material.text(np.array(hay, np.int32)))) & set(pool))
-      drawn = _draw(known, min(len(known), self.candidates), random)
-      drawn += [word for word in _draw(pool, 2 * self.candidates, random) if word not in drawn]
-      value, *others = _draw(drawn[: self.candidates], self.candidates, random)
-      name = next(word for word in _draw(pool, self.candidates + 1, random) if word not in (value, *others))
+      drawn = sample(known, min(len(known), self.candidates), random)
+      drawn += [word for word in sample(pool, 2 * self.candidates, random) if word not in drawn]
+      value, *others = sample(drawn[: self.candidates], self.candidates, random)
+      name = next(word for word in sample(pool, self.candidates + 1, random) if word not in (value, *others))
       needle, query = parts(name, value)
       cut = min(starts, key=lambda start: abs(start - depth * len(hay)))
       return [material.special.bos, *hay[:cut], *needle, *hay[cut:], *query], value, others
@@ -193,7 +182,7 @@ class MultiDocument(_Retrieval):
 
   def _maker(self, material: Material, length: int, random: np.random.Generator) -> Make | None:
     def make_with(count: int, filler: int, depth: float) -> tuple[list[int], str, list[str]]:
-      drawn = _draw(material.word_pool, 2 * count, random)
+      drawn = sample(material.word_pool, 2 * count, random)
       titles, values = drawn[:count], drawn[count:]
       context = [material.special.bos]
       for number, (title, value) in enumerate(zip(titles, values, strict=True), 1):

@@ -45,12 +45,16 @@ class Segment:
     if unit == 'token':
       return [(int(i), int(i) + 1) for i in np.flatnonzero(self.is_text)]
     ids = self.ids[unit]
-    edges = np.flatnonzero(np.diff(ids, prepend=-1, append=-1)).tolist()
-    return [(a, b) for a, b in itertools.pairwise(edges) if ids[a] > 0 and self.is_text[a:b].all()]
+    return [(a, b) for a, b in runs_of(ids) if ids[a] > 0 and self.is_text[a:b].all()]
 
   def query(self, *gaps: tuple[int, int], end: int | None = None) -> Query:
     """About the first `end` tokens, all of them by default."""
     return Query(self.tokens[:end], tuple((int(a), int(b)) for a, b in gaps), self.number)
+
+
+def runs_of(ids: np.ndarray) -> list[tuple[int, int]]:
+  """Half-open ranges of equal neighbours; no id is -1."""
+  return list(itertools.pairwise(np.flatnonzero(np.diff(ids, prepend=-1, append=-1)).tolist()))
 
 
 def spend(units: list[tuple[int, int]], budget: int, random: np.random.Generator) -> list[tuple[int, int]]:

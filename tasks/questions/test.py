@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
+from ... import UserError
 from ...objectives.scoring import Query
 
 PARTS = ('held_out', 'infill', 'cloze', 'retrieval', 'grammar', 'tracking', 'probes')
@@ -106,3 +107,23 @@ class Questions(Protocol):
     Args:
       material: a `material.Material`.
     """
+
+
+def require_counts(owner: object, *names: str) -> None:
+  """Raises UserError naming the first of these attributes that is no whole number of at least 1."""
+  for name in names:
+    value = getattr(owner, name)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+      raise UserError(f'{type(owner).__name__}.{name} is {value!r}; it is a whole number of at least 1.')
+
+
+def require_choice(owner: object, candidates: int) -> None:
+  """Raises UserError unless so many candidates make a choice."""
+  if candidates < 2:
+    raise UserError(f'{type(owner).__name__}.candidates is {candidates}; a choice needs 2 or more.')
+
+
+def settings_of(of: object) -> dict:
+  """A question's settings as plain values."""
+  values = dataclasses.asdict(of)  # pyrefly: ignore
+  return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}

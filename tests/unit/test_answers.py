@@ -163,9 +163,9 @@ def test_what_was_judged_is_kept_test_by_test(tmp_path):
   assert not again.has('x', 'other questions')
   assert not again.has('z', test.digest())
   assert again.facts['tests']['y']['title'] == 'Y'
-  facts, read = kept.read(str(tmp_path), 7)
-  assert facts['checkpoint'] == 7
-  np.testing.assert_array_equal(read['x/right'], arrays['right'])
+  assert again.facts['checkpoint'] == 7
+  with np.load(tmp_path / 'evaluation' / '7.npz') as read:
+    np.testing.assert_array_equal(read['x/right'], arrays['right'])
   assert not kept.Kept(str(tmp_path), 8).facts
   assert kept.newest(str(tmp_path)) == 7
   assert kept.newest(str(tmp_path / 'nowhere')) is None
