@@ -1,0 +1,102 @@
+"""What is said of an exported model: in its README, in its configuration, on the terminal."""
+
+from typing import TYPE_CHECKING
+
+from ...objectives.scoring import Infill, PseudoLikelihood
+
+if TYPE_CHECKING:
+  from .hugging_face import Facts
+
+_LOAD = """```python
+from transformers import AutoTokenizer, {classes}
+
+tokenizer = AutoTokenizer.from_pretrained(FOLDER{more})
+model = {classes}.from_pretrained(FOLDER{more})
+```
+"""
+_INFILL = """
+It was trained to fill in spans at the end of a text: write `<mask:0>` where the span is missing, the rest of the text,
+`<mask:0>` once more, and let it generate until `<eoss>`. Without a `<mask:0>` it goes on with the text.
+"""
+_BIDIRECTIONAL = """
+**This is not a causal model.** In {where} a position sees the tokens to its right as well, so it cannot generate text
+from left to right, and LlamaForCausalLM and AutoModelForCausalLM refuse it. `UnmaskForMaskedLM`, in
+`modeling_unmask.py` beside this file, is the same decoder with its own attention; it is loaded with
+`trust_remote_code=True`. `logits[:, i]` are those of token `i`{shift}.
+"""
+_SHIFTED = """ (the output at `i - 1` predicts it, as in MNTP, and the class moves it there; nothing predicts the
+first token, whose logits are all 0)"""
+_UNSHIFTED = """
+**This is not a next-token model**, although its attention is causal: output `i` predicts the token at `i`. So it is no
+LlamaForCausalLM. `UnmaskForMaskedLM`, in `modeling_unmask.py` beside this file, is loaded with
+`trust_remote_code=True`.
+"""
+_TEXT = """
+A text begins with the token for its start, which the tokenizer adds; in training, documents ended with the one for
+their end. `[MASK]` and the sentinels take the space before them, and the word behind brings its own:
+`The capital of [MASK] is Paris.`
+"""
+_BFLOAT16 = """
+The weights are rounded to bfloat16 (8 bits of precision) from the float32 ones that were trained: logits differ by up
+to a few hundredths, and what is exported cannot be imported back to the bit.
+"""
+_COMPUTED = """
+It was trained with bfloat16 products on float32 parameters. The float32 weights loaded in float32 give logits that
+differ from those of training by the rounding that is left out.
+"""
+
+
+def attention(facts: 'Facts') -> str:
+  """Who sees whom, in words."""
+  layers = [facts.objective.attention.ordered_in(i, facts.model.num_layers) for i in range(facts.model.num_layers)]
+  if all(layers):
+    return 'causal'
+  return 'bidirectional' if not any(layers) else f'causal in {sum(layers)} of {len(layers)} layers'
+
+
+def text(facts: 'Facts') -> str:
+  """The folder's README."""
+  causal, kind = facts.is_causal_lm, type(facts.objective).__name__
+  classes = 'AutoModelForCausalLM' if causal else 'AutoModelForMaskedLM'
+  parts = [
+    f'# {facts.name}, update {facts.step}\n',
+    f'Trained by unmask under `{kind}` on rows of {facts.length} positions; {facts.dtype} weights.\n',
+    _LOAD.format(classes=classes, more='' if causal else ', trust_remote_code=True'),
+  ]
+  if not causal:
+    parts.append(_not_causal(facts))
+  elif isinstance(facts.scorer, Infill):
+    parts.append(_INFILL)
+  parts += [
+    _TEXT,
+    *([_BFLOAT16] if facts.is_rounded else []),
+    *([_COMPUTED] if facts.dtype == 'float32' and facts.model.dtype == 'bfloat16' else []),
+    f'\nThe objective in full: `{facts.objective!r}`\n',
+  ]
+  return '\n'.join(part.strip('\n') + '\n' for part in parts)
+
+
+def _not_causal(facts: 'Facts') -> str:
+  if facts.objective.attention.always_ordered:
+    return _UNSHIFTED
+  where = {'bidirectional': 'every layer'}.get(attention(facts), 'some layers')
+  return _BIDIRECTIONAL.format(where=where, shift=_SHIFTED if facts.objective.shift else '')
+
+
+def summary(facts: 'Facts', place: str) -> str:
+  """What the user is told."""
+  how = 'LlamaForCausalLM'
+  if not facts.is_causal_lm:
+    how = (
+      "no causal language model, so transformers' Llama refuses it: AutoModelForMaskedLM with trust_remote_code=True"
+    )
+  lines = [f'{place}: {facts.name}, update {facts.step}, {facts.dtype} weights; {how}']
+  if facts.is_rounded:
+    lines.append('  its weights are rounded to bfloat16; without --dtype they are what was trained, to the bit')
+  elif facts.dtype == 'float32' and facts.model.dtype == 'bfloat16':
+    lines.append(
+      '  it was trained with bfloat16 products: in float32 its logits differ by the rounding that is left out'
+    )
+  if facts.is_causal_lm and isinstance(facts.scorer, PseudoLikelihood):
+    lines.append('  it was trained on texts with [MASK]: as a model of clean text it has not been trained')
+  return '\n'.join(lines)
