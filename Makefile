@@ -1,18 +1,21 @@
 # make ablation   the README's main job: six objectives, one decoder, one report
 # make test       everything that must hold
 # make lint       style and types
+# make install    only the environment: .venv/bin/unmask
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
-.PHONY: ablation test lint browser clean
+.PHONY: ablation install test lint browser clean
 
 ablation: $(VENV)/.run
 	$(BIN)/unmask sweep --gin_file=gin/sweeps/core.gin
 
+install: $(VENV)/.run
+
 test: $(VENV)/.test lint browser
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $$($(PYTHON) tests/browser.py)
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $$($(PYTHON) tests/browser.py) $$($(BIN)/python tests/t5x_source.py)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

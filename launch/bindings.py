@@ -11,12 +11,12 @@ def differences(there: str, here: str) -> dict[str, tuple[str, str]]:
 
   What says where things lie, or how often something is done that changes no result, is left out.
   """
-  before, now = _values(there), _values(here)
+  before, now = values(there), values(here)
   changed = (name for name in before if name in now and before[name] != now[name])
   return {name: (before[name], now[name]) for name in changed if not _PLACES.search(name)}
 
 
-def _values(text: str) -> dict[str, str]:
+def values(text: str) -> dict[str, str]:
   """The bindings of a configuration as gin prints it, by name; a value that takes several lines becomes one."""
   found: dict[str, str] = {}
   name = None

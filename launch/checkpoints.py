@@ -19,6 +19,7 @@ from .state import TrainState
 
 # Orbax logs each failure with its stack in several threads, and each option; what matters is said here in one line.
 logging.getLogger('absl').addFilter(lambda record: f'{os.sep}orbax{os.sep}' not in record.pathname)
+logging.getLogger('asyncio').addFilter(lambda record: 'exception was never retrieved' not in record.getMessage())
 
 ITEMS = ('state', 'position')
 

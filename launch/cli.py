@@ -1,6 +1,7 @@
 """The `unmask` command: one word chooses the program; nothing heavy is imported to choose it or to answer --help."""
 
 import importlib
+import os
 import sys
 
 COMMANDS = {
@@ -10,19 +11,29 @@ COMMANDS = {
   'replay': 'run one update of a run again and look into it',
   'inspect': 'show what an objective does to real rows',
   'infill': 'fill the gap in a sentence',
+  'export': 'write a model as a folder that Hugging Face transformers loads',
+  'import': "begin a run with somebody else's weights",
+  'convert-vocab': "give somebody else's vocabulary the reserved ids",
   'precompile': 'compile the step for TPU slices nobody holds: memory, FLOPs, bounds',
   'prepare': 'make the vocabulary, the units and the cache of a corpus',
   'lexicon': 'find the collocations of a corpus, or show them',
+  'job': 'write the file of one run for SkyPilot or for JobSet on GKE',
   'sweep': 'train and judge many cells, then report',
   'report': 'compare judged models on one page',
+  'doctor': 'look at this machine: what is missing, and what mends it',
+  'completion': 'print what a shell needs to complete unmask',
 }
 
 
 def main(argv: list[str] | None = None) -> int:
   """Runs one command; returns its exit status."""
   argv = sys.argv[1:] if argv is None else argv
+  if '_ARGCOMPLETE' in os.environ:  # a shell completes a line
+    from . import completion
+
+    argv = completion.command(COMMANDS)
   if argv and argv[0] in COMMANDS:
-    return importlib.import_module(f'.{argv[0]}', __package__).main(argv[1:])
+    return importlib.import_module(f'.{argv[0].replace("-", "_")}', __package__).main(argv[1:])
   width = max(map(len, COMMANDS))
   lines = [f'  {name:{width}}  {text}' for name, text in COMMANDS.items()]
   usage = '\n'.join(

@@ -7,6 +7,7 @@ or per host divided by its chips (v5e 2 x 100 Gbit/s, v6e 4 x 200 Gbit/s, of 8).
 matrix units' sizes give the stated peak.
 """
 
+import collections
 import dataclasses
 import functools
 import math
@@ -148,6 +149,15 @@ def peak_of(devices: Iterable[jax.Device]) -> float | None:
   peaks = [peak_flops(device) for device in devices]
   known = [peak for peak in peaks if peak is not None]
   return sum(known) if len(known) == len(peaks) else None
+
+
+def name_of(devices: Sequence[jax.Device]) -> str:
+  """Devices as a person names their peak: '16 x v5e', '2 x cpu, measured'."""
+  kinds = collections.Counter(
+    'cpu, measured' if device.platform == 'cpu' else known.name if (known := chip(device)) else device.device_kind
+    for device in devices
+  )
+  return ' and '.join(f'{count} x {kind}' for kind, count in kinds.items())
 
 
 @functools.cache

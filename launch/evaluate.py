@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from . import flags
+from . import distributed, flags
 
 
 def _main(argv: Sequence[str]) -> None:
@@ -20,25 +20,26 @@ def _main(argv: Sequence[str]) -> None:
 
     start.libraries()
   failed, told = [], set()
-  for model_dir, path in zip(options.model_dir, saved, strict=True):
-    files = ['gin/runs/evaluate.gin', *options.gin_file]
-    config.load(files, [*options.gin_bindings, f'MODEL_DIR = {model_dir!r}'], options.gin_search_paths, path)
-    try:
-      result = config.call(judge.evaluate, step=options.step, say=lambda line: table.say_once(line, told))
-    except flags.UserError as error:
-      if len(options.model_dir) == 1:
-        raise
-      failed.append(f'{model_dir}: {error}')
-      print(f'unmask: {failed[-1]}', file=sys.stderr, flush=True)
-      continue
-    table.show(model_dir, result)
+  with distributed.together():
+    for model_dir, path in zip(options.model_dir, saved, strict=True):
+      files = ['gin/runs/evaluate.gin', *options.gin_file]
+      config.load(files, [*options.gin_bindings, f'MODEL_DIR = {model_dir!r}'], options.gin_search_paths, path)
+      try:
+        result = config.call(judge.evaluate, step=options.step, say=lambda line: table.say_once(line, told))
+      except flags.UserError as error:
+        if len(options.model_dir) == 1:
+          raise
+        failed.append(f'{model_dir}: {error}')
+        print(f'unmask: {failed[-1]}', file=sys.stderr, flush=True)
+        continue
+      table.show(model_dir, result)
   if failed:
     raise flags.UserError(f'{len(failed)} of {len(saved)} models could not be judged; why is said above.')
 
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit status."""
-  return flags.run(_main, argv)
+  return distributed.leave(flags.run(_main, argv))
 
 
 if __name__ == '__main__':

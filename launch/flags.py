@@ -19,7 +19,15 @@ from . import exits, files
 
 
 class Parser(argparse.ArgumentParser):
-  """An argument parser whose errors are one sentence."""
+  """An argument parser whose errors are one sentence, and which answers a shell that completes a line."""
+
+  def parse_args(self, *given, **more):  # type: ignore[override]
+    """Parsed flags; where a shell asks for completions it gets them, and the process ends."""
+    if '_ARGCOMPLETE' in os.environ:
+      from . import completion
+
+      completion.offer(self)
+    return super().parse_args(*given, **more)
 
   def error(self, message: str) -> NoReturn:
     raise UserError(f'{message[0].upper()}{message[1:]}; {self.prog} --help lists the flags.')
@@ -73,6 +81,15 @@ def parse_with_beam(flags: Parser, argv: Sequence[str]) -> tuple[argparse.Namesp
   return options, beam_flags
 
 
+def require_folder(flag: str, path: str) -> None:
+  """UserError unless a file can be written at `path`."""
+  folder = os.path.dirname(path) or '.'
+  if not os.access(folder, os.W_OK) or os.path.isdir(path):
+    raise UserError(
+      f'{flag}={path} cannot be written: {folder} is no folder that can be written to, or it is a folder.'
+    )
+
+
 def saved_config(model_dir: str) -> str:
   """The path of a run's saved configuration; UserError if there is no run."""
   path = files.path(model_dir) / 'config.gin'
@@ -118,7 +135,7 @@ def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None)
   except UserError as error:
     print(f'unmask: {error}', file=sys.stderr)
     return exits.MISTAKE
-  except exits.Preempted as stopped:
+  except exits.Stopped as stopped:
     print(f'unmask: {stopped}', file=sys.stderr)
     return stopped.status
   except KeyboardInterrupt:

@@ -56,6 +56,8 @@ class Batches:
   def __init__(self, program: Program, source: Source, how: Evaluation):
     """Reads them; UserError if the validation split holds no example."""
     self._mesh = program.mesh
+    scoring = dataclasses.replace(program.scoring, z_loss=0.0)
+    self._coefficients = step_lib.coefficients(scoring, program.batch_shapes())
     stream = source.batches(
       program.objective,
       program.batch_size,
@@ -71,7 +73,7 @@ class Batches:
       )
 
   def loss(self, step: jax.stages.Compiled, params: dict) -> dict[str, float]:
-    """'loss' and its terms by name, each over its own denominator summed over all batches."""
+    """'loss' and the mean of each term by name, over its own denominator summed over all batches."""
     sums: dict[str, np.ndarray] = {}
     running: collections.deque[dict] = collections.deque()
 
@@ -86,4 +88,4 @@ class Batches:
     while running:
       read()
     means = {name: float(top / max(bottom, 1e-9)) for name, (top, bottom) in sums.items()}
-    return {'loss': sum(means.values()), **means}
+    return {'loss': sum(self._coefficients[name] * mean for name, mean in means.items()), **means}

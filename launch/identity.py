@@ -29,10 +29,19 @@ def facts(model: DecoderConfig, objective: Objective, pipeline: Pipeline) -> dic
   }
 
 
-def of_training(*, batch_size: int, seed: int, optimizer: Optimizer, z_loss: float, train_steps: int, **_: Any) -> dict:
-  """What a data position counts in, where random numbers come from, and what an update does, of train's arguments."""
+def of_training(
+  *,
+  batch_size: int,
+  seed: int,
+  optimizer: Optimizer,
+  z_loss: float,
+  train_steps: int,
+  initial_weights: str | None = None,
+  **_: Any,
+) -> dict:
+  """What a data position counts in, where a run begins and what an update does, of train's arguments."""
   update = {'optimizer': repr(optimizer), 'z_loss': z_loss, 'train_steps': train_steps}
-  return {'batch_size': batch_size, 'seed': seed} | update
+  return {'batch_size': batch_size, 'seed': seed, 'initial_weights': initial_weights} | update
 
 
 def of_source(source: Source, model: DecoderConfig) -> dict:
@@ -52,7 +61,8 @@ def of_run(model: DecoderConfig, objective: Objective, pipeline: Pipeline, sourc
 def check(model_dir: str, now: dict, save: bool = False) -> None:
   """Compares with 'model.json', and writes it where there is none and `save`.
 
-  A run may be made longer or shorter: that its learning rates are others from here on is only told.
+  A run may be made longer or shorter: that its learning rates are others from here on is only told. A directory in
+  which no update was applied, since the first one did not fit in memory say, is another run's as well as this one's.
 
   Raises:
     UserError: something else differs; names the bindings.
@@ -61,6 +71,10 @@ def check(model_dir: str, now: dict, save: bool = False) -> None:
   before = _read(path) if path.exists() else {}
   changed = {name: (before[name], now[name]) for name in now if name in before and before[name] != now[name]}
   steps = changed.pop('train_steps', None)
+  if changed and not _begun(model_dir):
+    before, changed, steps = {}, {}, None
+    if save:
+      (files.path(model_dir) / 'realised.json').unlink(missing_ok=True)
   if changed:
     saved = files.path(model_dir) / 'operative_config.gin'
     bound = bindings.differences(saved.read_text(), config.operative()) if saved.exists() else {}
@@ -70,6 +84,14 @@ def check(model_dir: str, now: dict, save: bool = False) -> None:
     if steps:
       print(f'TRAIN_STEPS was {steps[0]} and is now {steps[1]}: the learning rates are other ones from here on.')
     files.write_atomically(path, json.dumps(before | now, indent=2))
+
+
+def _begun(model_dir: str) -> bool:
+  """Whether it has a checkpoint or a line of metrics."""
+  folder = files.path(model_dir)
+  checkpoints, told = folder / 'checkpoints', folder / 'metrics.jsonl'
+  saved = checkpoints.exists() and any(path.name.isdigit() for path in checkpoints.iterdir())
+  return saved or (told.exists() and told.stat().length > 0)
 
 
 def _read(path: epath.Path) -> dict:

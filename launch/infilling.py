@@ -81,9 +81,11 @@ def infill(
       raise UserError(
         f'The text has {len(left) + len(right)} tokens; this model was trained on {pipeline.text_length}.'
       )
-    runner = Runner(params, decoder, objective.attention, device_mesh, length, beam)
-    filler = _Filler(decoder, params, source, objective.attention, length, beam, runner)
-    found = filler.fill(objective.scorer(source.special), left, right, max_tokens)
+    scorer = objective.scorer(source.special)
+    rule = scorer.attention or objective.attention
+    runner = Runner(params, decoder, rule, device_mesh, length, beam)
+    filler = _Filler(decoder, params, source, rule, length, beam, runner)
+    found = filler.fill(scorer, left, right, max_tokens)
   best: dict[str, Completion] = {}
   for ids, score in sorted(found, key=lambda item: -item[1]):
     shown = source.vocabulary.decode([int(i) for i in ids]).strip()

@@ -1,8 +1,11 @@
 """Showing what an objective does to real rows: one row in colour, and counts over a thousand."""
 
+import re
+
 import numpy as np
 import rich.console
 import rich.table
+import rich.terminal_theme
 import rich.text
 
 from .. import UserError
@@ -34,7 +37,13 @@ _FIGURES = {
 
 
 def inspect(
-  *, objective: Objective, pipeline: Pipeline, row: int = 0, num_rows: int = 1000, split: str = 'train'
+  *,
+  objective: Objective,
+  pipeline: Pipeline,
+  row: int = 0,
+  num_rows: int = 1000,
+  split: str = 'train',
+  svg: str | None = None,
 ) -> None:
   """Prints one row under an objective, and the realised shares over `num_rows` rows.
 
@@ -42,8 +51,9 @@ def inspect(
     objective: what to show.
     pipeline: where the rows come from.
     row: which of the rows that hold an example.
-    num_rows: rows to count.
+    num_rows: rows to count; 0 leaves the shares out.
     split: 'train' or 'validation'.
+    svg: a file into which the same is drawn.
   """
   config.refuse_unused()
   objective.check(pipeline.text_length)
@@ -51,21 +61,31 @@ def inspect(
   shown = next(iter(source.corrupted(objective, split).skip(row).take(1).as_numpy_iterator()), None)
   if shown is None:
     raise UserError(f'The {split} split has no row number {row} that holds an example of {type(objective).__name__}.')
-  console = rich.console.Console(highlight=False)
-  name, task = type(objective).__name__, source.config.mixture_or_task_name
-  predicted = 'i + 1' if objective.shift else 'i'
-  console.print(f'[bold]{name}[/] on row {int(shown["example_id"])} of {task} ({split})')
-  console.print(f'attention: {objective.attention.kind} inside segments; output i predicts token {predicted}')
+  console = rich.console.Console(highlight=False, record=bool(svg))
+  reader = objective.reader(shown)
+  name, task = type(reader).__name__, source.config.mixture_or_task_name
+  of = '' if reader is objective else f', a part of {type(objective).__name__},'
+  predicted = 'i + 1' if reader.shift else 'i'
+  console.print(f'[bold]{name}[/]{of} on row {int(shown["example_id"])} of {task} ({split})')
+  console.print(f'attention: {reader.attention.kind} inside segments; output i predicts token {predicted}')
   for part in (
-    _text(source, objective, shown),
-    _reads(source, shown),
-    _predicts(source, shown),
-    _sees(objective, shown),
+    _text(source, reader, shown),
+    reads(source, shown),
+    predicts(source, shown),
+    _sees(reader, shown),
+    *([_shares(source, objective, num_rows, split)] if num_rows else []),
   ):
     console.print()
     console.print(part)
-  console.print()
-  console.print(_shares(source, objective, num_rows, split))
+  if svg:
+    draw(console, name, svg)
+
+
+def draw(console: rich.console.Console, title: str, path: str) -> None:
+  """Writes what a recording console has printed as an SVG file that needs no network for its letters."""
+  drawn = console.export_svg(title=title, theme=rich.terminal_theme.SVG_EXPORT_THEME)
+  with open(path, 'w', encoding='utf-8') as file:
+    file.write(re.sub(r'@font-face \{.*?\}\s*', '', drawn, flags=re.DOTALL))
 
 
 def _text(source: Source, objective: Objective, row: dict[str, np.ndarray]) -> rich.text.Text:
@@ -94,7 +114,7 @@ def _unit_ids(source: Source, objective: Objective, row: dict[str, np.ndarray]) 
   return np.zeros_like(row['targets']) if starts is None else 1 + np.asarray(starts)[0]
 
 
-def _reads(source: Source, row: dict[str, np.ndarray]) -> rich.text.Text:
+def reads(source: Source, row: dict[str, np.ndarray]) -> rich.text.Text:
   """What the model reads, coloured by what was done to it."""
   text = rich.text.Text('reads    ', style='bold')
   special = source.special
@@ -118,7 +138,7 @@ def _reads(source: Source, row: dict[str, np.ndarray]) -> rich.text.Text:
   return text
 
 
-def _predicts(source: Source, row: dict[str, np.ndarray]) -> rich.text.Text:
+def predicts(source: Source, row: dict[str, np.ndarray]) -> rich.text.Text:
   """What the model must predict: targets with weight in colour, the others dim."""
   text = rich.text.Text('predicts ', style='bold')
   for i, token in enumerate(row['decoder_target_tokens']):

@@ -4,6 +4,7 @@ Orbax makes a checkpoint appear all at once, so that one cut off by a crash is n
 its bytes afterwards nobody tells: a flipped one inside compressed floats reads as other floats.
 """
 
+import contextlib
 import hashlib
 import json
 from concurrent import futures
@@ -21,8 +22,13 @@ def record(folder: epath.Path) -> None:
     OSError: it cannot be written.
   """
   scratch = folder / f'{NAME}.tmp'
-  scratch.write_text(json.dumps(_measure(folder)))
-  scratch.replace(folder / NAME)
+  try:
+    scratch.write_text(json.dumps(_measure(folder)))
+    scratch.replace(folder / NAME)
+  except OSError:
+    with contextlib.suppress(OSError):
+      scratch.unlink()
+    raise
 
 
 def is_recorded(folder: epath.Path) -> bool:

@@ -17,12 +17,12 @@ from ..tasks.units.lexicon import LENGTHS, Lexicon
 from . import config
 
 if TYPE_CHECKING:
-  from ..tasks import register
+  from ..tasks import text_task
 
 
 def build(
   *,
-  task: 'register.TextTask',
+  task: 'text_task.TextTask',
   output: str | None = None,
   engine: str = 'local',
   memory_limit: int = 2 << 30,

@@ -27,7 +27,9 @@ from . import (
   files,
   held_out,
   identity,
+  initial,
   locking,
+  memory,
   meters,
   metrics,
   opening,
@@ -47,6 +49,7 @@ from .program import NO_COLLECTIVE_MATMUL, CompilerOptions, Program
 from .progress import Progress
 from .saving import Saver
 from .startup import Startup
+from .study import Settings
 from .updates import Updates
 from .watchdog import Watchdog, WatchdogPolicy
 
@@ -60,6 +63,7 @@ def train(
   train_steps: int,
   batch_size: int,
   seed: int = 0,
+  initial_weights: str | None = None,
   optimizer: Optimizer = Optimizer(),
   microbatches: int = 1,
   z_loss: float = 0.0,
@@ -85,6 +89,8 @@ def train(
     train_steps: updates of the whole run, which the learning-rate schedule spans.
     batch_size: rows of a global batch.
     seed: of the initial parameters.
+    initial_weights: a folder whose weights the run begins with, in place of random ones: another run's MODEL_DIR, or
+      one of Hugging Face's Llamas; see `initial`.
     optimizer: update rule and schedule.
     microbatches: parts that a batch's gradient is summed over, one after another.
     z_loss: coefficient of log(Z)^2; 1e-4 in PaLM.
@@ -108,6 +114,7 @@ def train(
   plan = _Plan(
     model_dir=str(model_dir),
     seed=seed,
+    initial_weights=initial_weights,
     train_steps=train_steps,
     last=min(train_steps, stop_at or train_steps),
     optimizer=optimizer,
@@ -118,22 +125,19 @@ def train(
     log_period=log_period,
     profiled=profiling.parse(profile_steps, train_steps),
   )
+  sizes = {'train_steps': train_steps, 'batch_size': batch_size}
+  update: dict[str, Any] = {'optimizer': optimizer, 'z_loss': z_loss, **sizes}
   program = opening.make_program(
+    **update,
     model=model,
     objective=objective,
     pipeline=pipeline,
-    train_steps=train_steps,
-    batch_size=batch_size,
-    optimizer=optimizer,
     microbatches=microbatches,
-    z_loss=z_loss,
     mesh=mesh,
     tpu_compiler_options=tpu_compiler_options,
   )
   start.cache(compilation_cache)
-  training = identity.of_training(
-    batch_size=batch_size, seed=seed, optimizer=optimizer, z_loss=z_loss, train_steps=train_steps
-  )
+  training = identity.of_training(**update, seed=seed, initial_weights=initial_weights)
   # 2. Nobody else runs here. The text gives the vocabulary, which settles the program; then it is run.
   files.probe(plan.model_dir)
   with locking.alone(plan.model_dir), Interruption().listening() as interruption:
@@ -152,6 +156,7 @@ class _Plan:
 
   model_dir: str
   seed: int
+  initial_weights: str | None
   train_steps: int
   last: int
   optimizer: Optimizer
@@ -185,14 +190,17 @@ def bound() -> dict[str, Any]:
 
 def _run(plan: _Plan, program: Program, source: Source, interruption: Interruption, began: Startup) -> None:
   """Shapes to arrays, rows to batches, and the loop."""
+  guard = memory.Guard(program, Settings.of(program, plan.optimizer, plan.train_steps))
+  guard.require_state()
   saved = Saver(plan.model_dir, plan.checkpoint)
   newest = saved.latest() or 0
+  weights = None if newest else initial.given(plan.initial_weights, program.model, source)
   peak = devices.peak_of(program.mesh.devices.flat) if newest < plan.last else None
   compiled = compiling.start(program) if newest < plan.last else None  # in a thread, beside state and rows
   watchdog = Watchdog(plan.watchdog, plan.model_dir)
-  with program.context(), watchdog.watching():
+  with program.context(), watchdog.watching(), guard.explained():
     watchdog.at('the state')
-    first, state, position = restore_or_create(saved, program, plan.seed)
+    first, state, position = restore_or_create(saved, program, plan.seed, weights)
     if first >= plan.last:
       _is_trained(plan, program, position)
       saved.close()
@@ -210,12 +218,15 @@ def _run(plan: _Plan, program: Program, source: Source, interruption: Interrupti
       began.mark('data')
       watchdog.at('compilation')
       step, evaluation_step = compiled()
+      guard.require(step)
       bound = bounds.of_compiled(step, program)
       if bound is not None and jax.process_index() == 0:
         print(bound.line(), flush=True)
       began.mark('compile')
       log = runlog.RunLog(
-        Progress(os.path.basename(os.path.normpath(plan.model_dir)), first, plan.train_steps),
+        Progress(
+          os.path.basename(os.path.normpath(plan.model_dir)), first, plan.train_steps, hidden=jax.process_index() > 0
+        ),
         writer,
         meters.Meter(peak),
         position,
@@ -225,6 +236,7 @@ def _run(plan: _Plan, program: Program, source: Source, interruption: Interrupti
         last=plan.last,
         began=began,
         bound=bound.mfu if bound else None,
+        peak=devices.name_of(list(program.mesh.devices.flat)),
       )
       updates = Updates(
         program=program,
@@ -238,6 +250,7 @@ def _run(plan: _Plan, program: Program, source: Source, interruption: Interrupti
         watchdog=watchdog,
         interruption=interruption,
         last=plan.last,
+        corpora=source.corpora,
       )
       with contextlib.closing(log), contextlib.closing(updates.profile), interruption.deferred():
         updates.run(state, batches, first)
@@ -247,11 +260,13 @@ def _run(plan: _Plan, program: Program, source: Source, interruption: Interrupti
       runlog.write_done(plan.model_dir, log.position(plan.last), program.parameters())
 
 
-def restore_or_create(saved: Saver, program: Program, seed: int) -> tuple[int, state_lib.TrainState, dict]:
+def restore_or_create(
+  saved: Saver, program: Program, seed: int, weights: initial.Weights | None = None
+) -> tuple[int, state_lib.TrainState, dict]:
   """Step, state and position of the newest sound checkpoint on the program's mesh, or of batch 0."""
   found = saved.restore(program.state_shapes())
   if found is None:
-    return 0, state_lib.create(program.decoder, program.optimizer, program.mesh, seed), runlog.START
+    return 0, initial.state(program, seed, weights), runlog.START
   step, state, position = found
   return step, state, {'flops': program.train_flops() * position['batches']} | position  # older checkpoints lack it
 
@@ -273,5 +288,5 @@ def _write_what_runs(model_dir: str, source: Source, objective: Objective, write
   shares = realised.shares(source, objective, num_rows=300)
   for line in realised.surprises(shares, objective):
     print(line)
-  writer.text('config', f'```\n{config.operative()}\n```')
+  writer.configuration(config.operative())
   files.write_atomically(path, json.dumps(shares | {'configured': objective.configured()}, indent=2))

@@ -11,7 +11,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator
 
-RATES = ('tokens_per_second', 'flops_per_second', 'mfu', 'mfu_bound', 'data_wait')
+RATES = ('tokens_per_second', 'flops_per_second', 'peak_flops_per_second', 'mfu', 'mfu_bound', 'data_wait')
 """What depends on the machine and its day; all else in 'metrics.jsonl' is the same in every run of a configuration."""
 
 
@@ -58,17 +58,27 @@ class Meter:
     flops = total('flops') / seconds
     rates = {'tokens_per_second': total('tokens') / seconds, 'flops_per_second': flops}
     if self._peak:
-      rates['mfu'] = flops / self._peak
+      rates |= {'peak_flops_per_second': self._peak, 'mfu': flops / self._peak}
     return rates | {'data_wait': total('waited') / seconds}
 
 
-def shown(rates: dict[str, float], bound: float | None = None) -> str:
-  """A few words of the rates: '8,123 tokens/s, MFU 34% of at most 61%'; `bound` is the highest possible MFU."""
+def shown(rates: dict[str, float], bound: float | None = None, peak: str = '') -> str:
+  """A few words: '8,123 tokens/s, 0.058 TFLOP/s, waits for data 1%, MFU 34% of at most 61% (peak 0.17: 2 x cpu)'.
+
+  Args:
+    rates: as `Meter.rates` gives them; FLOPs are the model's.
+    bound: the highest possible MFU.
+    peak: the name of the devices whose peak MFU is of, in TFLOP/s.
+  """
   if not rates:
     return ''
-  words = [f'{rates["tokens_per_second"]:,.0f} tokens/s']
+  words = [f'{rates["tokens_per_second"]:,.0f} tokens/s', f'{_tera(rates["flops_per_second"])} TFLOP/s']
+  words.append(f'waits for data {rates["data_wait"]:.0%}')
   if 'mfu' in rates:
-    words.append(f'MFU {rates["mfu"]:.0%}' + (f' of at most {bound:.0%}' if bound and bound < 0.995 else ''))
-  if rates['data_wait'] > 0.05:
-    words.append(f'waits for data {rates["data_wait"]:.0%}')
+    at_most = f' of at most {bound:.0%}' if bound and bound < 0.995 else ''
+    words.append(f'MFU {rates["mfu"]:.0%}{at_most} (peak {_tera(rates["peak_flops_per_second"])}: {peak})')
   return ', '.join(words)
+
+
+def _tera(flops: float) -> str:
+  return f'{flops / 1e12:,.0f}' if flops >= 1e14 else f'{flops / 1e12:.3g}'

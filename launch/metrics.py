@@ -1,4 +1,4 @@
-"""Where a run's numbers go: 'metrics.jsonl' and TensorBoard, both in the model directory."""
+"""Where a run's numbers go: 'metrics.jsonl' and TensorBoard in its directory, and a tracker if one is asked for."""
 
 import json
 import sys
@@ -8,7 +8,7 @@ from typing import Protocol
 
 import jax
 
-from . import board, files, lines
+from . import board, files, lines, trackers
 
 _PAUSE_SECONDS = 2.0  # a bucket takes one write a second of the same object
 
@@ -19,8 +19,8 @@ class Writer(Protocol):
   def write(self, step: int, values: dict[str, float]) -> None:
     """Scalars of a step."""
 
-  def text(self, name: str, value: str) -> None:
-    """A text of the run."""
+  def configuration(self, operative: str) -> None:
+    """The run's gin configuration."""
 
   def flush(self) -> None:
     """Returns when what can be written is."""
@@ -46,6 +46,7 @@ class MetricsWriter:
     self._model_dir = model_dir
     self._lines = lines.Lines(folder, keep=lambda line: json.loads(line)['step'] <= first_step)
     self._board = board.Board(folder)
+    self._tracker = trackers.WeightsAndBiases(folder) if trackers.wanted() else None
     self._kept: list[dict] = []
     self._lock = threading.Lock()
     self._warned = False
@@ -60,10 +61,12 @@ class MetricsWriter:
     else:
       self._write_kept()
 
-  def text(self, name: str, value: str) -> None:
-    """Adds a text to TensorBoard."""
+  def configuration(self, operative: str) -> None:
+    """Adds the run's gin configuration, wherever it can be shown."""
     with self._lock:
-      self._board.text(name, value)
+      self._board.text('config', f'```\n{operative}\n```')
+    if self._tracker:
+      self._tracker.configuration(operative)
 
   def close(self) -> None:
     """Tries a last time to write what is kept, and says how many lines are lost if it cannot."""
@@ -73,6 +76,8 @@ class MetricsWriter:
       lost = f'{len(self._kept)} {"line" if len(self._kept) == 1 else "lines"} of metrics'
       _warn(f'{lost} could not be written to {self._model_dir} and are lost: {reason}.')
     self._board.close()
+    if self._tracker:
+      self._tracker.close()
 
   def flush(self) -> None:
     """Returns when what can be written is."""
@@ -96,7 +101,10 @@ class MetricsWriter:
       del self._kept[: len(rows)]
       self._warned = False
       for row in rows:
-        self._board.scalars(row['step'], {name: value for name, value in row.items() if name != 'step'})
+        values = {name: value for name, value in row.items() if name != 'step'}
+        self._board.scalars(row['step'], values)
+        if self._tracker:
+          self._tracker.scalars(row['step'], values)
       return None
 
 
@@ -136,7 +144,7 @@ class NoWriter:
   def write(self, step: int, values: dict[str, float]) -> None:
     """Writes nothing."""
 
-  def text(self, name: str, value: str) -> None:
+  def configuration(self, operative: str) -> None:
     """Writes nothing."""
 
   def flush(self) -> None:

@@ -9,7 +9,7 @@ from .. import UserError
 from ..models.config import DecoderConfig
 from ..objectives.base import Objective
 from ..tasks.pipeline import Pipeline, Source
-from . import identity
+from . import files, identity, initial
 from . import mesh as mesh_lib
 from .optimizers import Optimizer
 from .program import CompilerOptions, Program
@@ -65,6 +65,8 @@ def opened(
   identity.check(model_dir, facts)
   source = pipeline.open()
   model = program.model.with_vocabulary(source.vocabulary.vocab_size)
+  if save and not (files.path(model_dir) / 'checkpoints').exists():  # a mistake must leave no trace in the directory
+    initial.given(training['initial_weights'], model, source, say=lambda line: None)
   identity.check(model_dir, facts | identity.of_source(source, model), save=save and jax.process_index() == 0)
   program = dataclasses.replace(program, model=model)
   program.check()  # the vocabulary's size is known only now

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from .. import UserError
+from ..objectives.base import refuse_idle
 
 
 def _require(settings: Any, names: Sequence[str], low: float, high: float = math.inf) -> None:
@@ -44,6 +45,10 @@ class Schedule:
   def __post_init__(self) -> None:
     _require(self, ('peak', 'warmup_steps'), 0)
     _require(self, ('final_frac', 'cooldown_frac'), 0, 1)
+    if self.decay != 'wsd':
+      refuse_idle(self, ('cooldown_frac',), "decay='wsd'")
+    if self.decay in ('constant', 'rsqrt'):
+      refuse_idle(self, ('final_frac',), "a decay of 'cosine', 'linear' or 'wsd'")
 
   def build(self, steps: int) -> optax.Schedule:
     """The rate as a function of the number of updates applied before; UserError for an unknown decay."""
@@ -68,6 +73,16 @@ class Schedule:
     return optax.join_schedules(
       [optax.linear_schedule(self.peak / max(1, warmup), self.peak, max(1, warmup - 1)), after], [warmup]
     )
+
+
+# Which optimizers read which settings; the others are read by all.
+_READERS = {
+  'b1': ('adamw', 'lion', 'muon'),
+  'b2': ('adamw', 'lion', 'muon'),
+  'eps': ('adamw', 'muon'),
+  'weight_decay': ('adamw', 'lion', 'muon'),
+  'momentum': ('muon',),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -101,6 +116,9 @@ class Optimizer:
   def __post_init__(self) -> None:
     _require(self, ('b1', 'b2', 'momentum'), 0, 1)
     _require(self, ('eps', 'weight_decay', 'clip_norm'), 0)
+    for field, readers in _READERS.items():
+      if self.name not in readers:
+        refuse_idle(self, (field,), ' or '.join(f'name={name!r}' for name in readers))
 
   def build(self, steps: int) -> optax.GradientTransformation:
     """The transformation for a run of `steps` updates; UserError for an unknown name or dtype."""
@@ -123,6 +141,7 @@ class Optimizer:
       return optax.contrib.muon(
         rate,
         beta=self.momentum,
+        eps=self.eps,
         weight_decay=self.weight_decay,
         adam_b1=self.b1,
         adam_b2=self.b2,

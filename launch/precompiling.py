@@ -4,14 +4,14 @@ import argparse
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import seqio
 
 from .. import UserError
 from ..models import logical_axes
 from ..models.config import DecoderConfig
-from ..tasks import prepared, register, vocabularies
+from ..tasks import prepared, text_task, vocabularies
 from ..tasks.pipeline import Pipeline
 from ..tasks.preparation import stages
 from . import flags, loop, opening, searching, slices, study, tables
@@ -29,9 +29,9 @@ def precompile(options: argparse.Namespace) -> None:
   settings = configured(None if options.mesh is None else parse_mesh(options.mesh))
   name = _model_name(options.gin_file)
   slices.require_libtpu()
-  _require_folder('--json', options.json)
+  flags.require_folder('--json', options.json)
   if options.search:
-    _require_folder('--write', options.write)
+    flags.require_folder('--write', options.write)
     if len(topologies) > 1:
       raise UserError(f'--search is for one topology; given are {", ".join(t.name for t in topologies)}.')
     found = searching.search(settings, topologies[0], space(options, settings, topologies[0]))
@@ -81,7 +81,7 @@ def with_vocabulary(model: DecoderConfig, pipeline: Pipeline) -> DecoderConfig:
   if model.vocab_size is not None:
     return model
   task = pipeline.task
-  if isinstance(task, register.TextTask):
+  if isinstance(task, text_task.TextTask):
     return model.with_vocabulary(task.vocabulary_size or vocabularies.byte_vocabulary().vocab_size)
   if isinstance(task, prepared.PreparedTask):
     _ = task.name  # complains if nothing is there
@@ -135,7 +135,7 @@ def advised(error: TooBig, settings: Settings, topology: slices.Topology) -> str
   """The error as a sentence with what would fit; each remedy named has been compiled."""
   print(f'{error} Looking for what fits.', flush=True)
   found = []
-  for remedies in _remedies(settings, topology):
+  for remedies in searching.remedies(settings, topology):
     for label, changed in remedies:
       try:
         with flags.quiet():
@@ -150,32 +150,6 @@ def advised(error: TooBig, settings: Settings, topology: slices.Topology) -> str
   if not found:
     return f'{sentence}, and neither remat, batch nor mesh alone would do: take more chips.'
   return f'{sentence}; it would fit with {", or ".join(found)}.'
-
-
-def _remedies(settings: Settings, topology: slices.Topology) -> Iterator[Iterable[tuple[str, Settings]]]:
-  """What to change of remat, batch and mesh, the smallest change first."""
-  policies = searching.remat_policies()
-  more = policies[policies.index(settings.model.remat) + 1 :]
-
-  def smaller_batches() -> Iterator[tuple[str, Settings]]:
-    batch = settings.batch_size
-    while batch % 2 == 0:
-      batch //= 2
-      yield f'BATCH_SIZE={batch}', dataclasses.replace(settings, batch_size=batch)
-
-  now = dict(settings.mesh.build(topology.devices()).shape)
-  other = [mesh for mesh in searching.meshes(settings, topology) if dataclasses.asdict(mesh) != now]
-  yield [(f'remat={policy!r}', settings.with_remat(policy)) for policy in more]
-  yield smaller_batches()
-  yield [(f'--mesh={searching.mesh_text(mesh)}', dataclasses.replace(settings, mesh=mesh)) for mesh in other]
-
-
-def _require_folder(flag: str, path: str) -> None:
-  folder = os.path.dirname(path) or '.'
-  if not os.access(folder, os.W_OK) or os.path.isdir(path):
-    raise UserError(
-      f'{flag}={path} cannot be written: {folder} is no folder that can be written to, or it is a folder.'
-    )
 
 
 def _model_name(gin_files: list[str]) -> str:

@@ -12,10 +12,10 @@ from ..tasks import corpora
 from . import config
 
 if TYPE_CHECKING:
-  from ..tasks import register
+  from ..tasks import text_task
 
 
-def prepare(*, task: 'register.TextTask', engine: str = 'local', beam_flags: Sequence[str] = ()) -> str:
+def prepare(*, task: 'text_task.TextTask', engine: str = 'local', beam_flags: Sequence[str] = ()) -> str:
   """Prepares a corpus unless it is prepared, prints where it lies and what it holds, and returns the folder.
 
   Args:

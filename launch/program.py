@@ -108,6 +108,7 @@ class Program:
     shapes: dict[str, tuple[tuple[int, ...], str]] = {
       name: (rows, 'float32' if name == 'decoder_loss_weights' else 'int32') for name in MODEL_FEATURES
     }
+    shapes |= dict.fromkeys(self.objective.more_features, (rows, 'int32'))
     shapes['text_tokens'] = ((self.batch_size,), 'int32')
     return {
       name: jax.ShapeDtypeStruct(shape, jnp.dtype(dtype), sharding=mesh_lib.batch_sharding(self.mesh, len(shape)))

@@ -8,13 +8,15 @@ import tqdm
 class Progress:
   """A bar over `total` steps that starts at `first`."""
 
-  def __init__(self, name: str, first: int, total: int):
+  def __init__(self, name: str, first: int, total: int, hidden: bool = False):
+    """`hidden` shows nothing: of several processes, one shows it."""
     terminal = sys.stderr.isatty()
     self._bar = tqdm.tqdm(
       initial=first,
       total=total,
       desc=name,
       unit='step',
+      disable=hidden,
       mininterval=0.3 if terminal else 10.0,
       dynamic_ncols=terminal,
       bar_format='{desc} {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}',

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from . import flags
+from . import distributed, flags
 
 
 def _main(argv: Sequence[str]) -> None:
@@ -20,12 +20,13 @@ def _main(argv: Sequence[str]) -> None:
   config.load(
     options.gin_file, [*options.gin_bindings, f'MODEL_DIR = {options.model_dir!r}'], options.gin_search_paths, saved
   )
-  replaying.replay(options.model_dir, options.step, options.rows)
+  with distributed.together():
+    replaying.replay(options.model_dir, options.step, options.rows)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit status."""
-  return flags.run(_main, argv)
+  return distributed.leave(flags.run(_main, argv))
 
 
 if __name__ == '__main__':

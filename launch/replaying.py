@@ -15,9 +15,8 @@ import rich.table
 
 from .. import UserError
 from ..tasks.pipeline import Source
-from . import diagnosis, files, identity, loop, metrics, opening
+from . import diagnosis, files, identity, initial, loop, metrics, opening
 from . import mesh as mesh_lib
-from . import state as state_lib
 from .checkpoints import Checkpoints
 from .diagnosis import Tensor
 
@@ -42,11 +41,10 @@ def replay(model_dir: str, step: int, rows: int = 2) -> None:
   found = saved.restore(program.state_shapes(), before=step)
   saved.close()
   with program.context():
-    first, state, _ = found or (
-      0,
-      state_lib.create(program.decoder, program.optimizer, program.mesh, settings['seed']),
-      None,
-    )
+    first, state = (0, None) if found is None else found[:2]
+    if state is None:
+      weights = initial.given(settings['initial_weights'], program.model, source)
+      state = initial.state(program, settings['seed'], weights)
     print(f'update {step}, from {f"checkpoint {first}" if first else "the start"} on', flush=True)
     batches = source.batches(
       program.objective, program.batch_size, skip=first, host=jax.process_index(), num_hosts=jax.process_count()

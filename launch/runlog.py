@@ -5,11 +5,13 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import jax
 import numpy as np
 
 from . import environment, files, meters, metrics, progress, startup
+from .shares import Shares
 
 START = {'batches': 0, 'tokens': 0.0, 'scored': 0.0, 'flops': 0.0, 'seconds': 0.0}
 """The position of a run that has not begun: global batches consumed, tokens of the corpus read, positions scored, model
@@ -36,6 +38,7 @@ class RunLog:
     last: int,
     began: startup.Startup,
     bound: float | None = None,
+    peak: str = '',
   ):
     """Goes on from a position.
 
@@ -48,21 +51,26 @@ class RunLog:
       last: update at which this process ends.
       began: what the time before the first step went into.
       bound: the highest MFU that the compiled step can reach, None if nothing is known of it.
+      peak: whose peak it is that MFU is of, see `devices.name_of`.
     """
     self._bar, self._writer, self._meter, self._period, self._last = bar, writer, meter, period, last
     self._flops, self._learning_rates, self._startup, self._bound = flops, learning_rates, began, bound
+    self._peak = peak
     self.tokens, self.scored, self.flops = position['tokens'], position['scored'], position['flops']
+    self._shares = Shares(position.get('parts', {}))
     self._first, self._before, self._began = True, position['seconds'], time.monotonic()
 
-  def position(self, batches: int) -> dict[str, float]:
-    """What a checkpoint after `batches` batches needs to go on from."""
+  def position(self, batches: int) -> dict[str, Any]:
+    """What a checkpoint after `batches` batches needs to go on from; 'parts' only of a mixture."""
     seconds = self._before + time.monotonic() - self._began
+    parts = {'parts': dict(self._shares.totals)} if self._shares.totals else {}
     return {
       'batches': batches,
       'tokens': self.tokens,
       'scored': self.scored,
       'flops': self.flops,
       'seconds': seconds,
+      **parts,
     }
 
   def step(self, step: int, values: dict[str, float], applied: bool = True) -> None:
@@ -71,6 +79,7 @@ class RunLog:
       self.tokens += values['tokens']
       return
     flops = self._flops(values['padding'], values['scored'])
+    self._shares.count(values)
     self.tokens += values['tokens']
     self.scored += values['scored']
     self.flops += flops
@@ -79,12 +88,13 @@ class RunLog:
     else:
       self._meter.update(values['tokens'], flops)
     rates = self._meter.rates()
-    self._bar.report(values['loss'], meters.shown(rates, self._bound))
+    self._bar.report(values['loss'], meters.shown(rates, self._bound, self._peak))
     if step % self._period == 0 or step in (1, self._last):
       more = {'learning_rate': float(self._learning_rates[step - 1]), **rates}
       if self._bound is not None:
         more['mfu_bound'] = self._bound
-      self._writer.write(step, values | more | {'total_tokens': self.tokens, 'total_scored': self.scored})
+      more |= {'total_tokens': self.tokens, 'total_scored': self.scored}
+      self._writer.write(step, self._shares.shown(values) | more)
 
   def _started(self) -> None:
     """The first step of this process is done."""

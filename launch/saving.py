@@ -130,6 +130,11 @@ class Saver(Checkpoints):
     self.wait()
     self._record(None)
     if self.failed is not None:
+      with contextlib.suppress(Exception):  # it failed once already
+        self._manager.close()
+      for _ in range(5):  # TensorStore's threads, for which nobody waits once a save failed, may begin a folder anew
+        self._discard()
+        time.sleep(0.1)
       raise UserError(
         f'The last checkpoint was not saved: {self.failed}. The same command goes on from the one before.'
       )
@@ -140,11 +145,15 @@ class Saver(Checkpoints):
     self.failed = _in_words(error, self._folder)
     if jax.process_index() > 0:
       return
-    for half in self._folder.glob(f'{step}.orbax-checkpoint-tmp*'):
-      _remove(half)  # the room it takes may be what the next one lacks
+    self._discard()
     whole = sorted(int(path.name) for path in self._folder.glob('*') if path.name.isdigit())
     kept = f'checkpoint {whole[-1]} is the last good one' if whole else 'there is no checkpoint yet'
     say(f'checkpoint {step} was not saved: {self.failed}. Training goes on; {kept}.')
+
+  def _discard(self) -> None:
+    """Removes what is half-written: the room it takes may be what the next one lacks."""
+    for half in self._folder.glob('*.orbax-checkpoint-tmp*') if jax.process_index() == 0 else ():
+      _remove(half)
 
   def _record(self, step: int | None) -> None:
     """Waits for the record that is being made, and begins that of a step."""
@@ -185,10 +194,10 @@ def _remove(folder: epath.Path) -> None:
     try:
       folder.rmtree()
     except OSError as error:
-      if error.errno != errno.ENOTEMPTY:
+      if error.errno not in (errno.ENOTEMPTY, errno.ENOENT):  # a file came, or went, while it was done
         return
       time.sleep(0.1)
-    else:
+    if not folder.exists():
       return
 
 

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import time
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
@@ -18,7 +18,7 @@ from ..models.config import DecoderConfig
 from . import study, tables
 from .mesh import MeshConfig, check_model
 from .program import NO_COLLECTIVE_MATMUL
-from .slices import Topology
+from .slices import Place, Topology
 from .study import GIB, Settings, Study, TooBig
 
 # A short list. Collective matmul (XLA's windowed einsum) splits a product so that what it needs comes in while it
@@ -77,16 +77,16 @@ def remat_policies() -> list[str]:
   return list(typing.get_args(typing.get_type_hints(DecoderConfig)['remat']))
 
 
-def meshes(settings: Settings, topology: Topology) -> list[MeshConfig]:
+def meshes(settings: Settings, place: Place) -> list[MeshConfig]:
   """Meshes worth trying on a slice: parameters split over all of its chips, over half with two replicas, or with heads
   and MLP split over two or four of them; and not split at all.
   """
-  chips = topology.chips // topology.slices
+  chips = place.chips // place.slices
   found = []
   for data, tensor in ((1, 1), (2, 1), (1, 2), (1, 4), (chips, 1)):
     if chips % (data * tensor):
       continue
-    mesh = MeshConfig(data=data * topology.slices, fsdp=chips // (data * tensor), tensor=tensor)
+    mesh = MeshConfig(data=data * place.slices, fsdp=chips // (data * tensor), tensor=tensor)
     try:
       check_model(dataclasses.asdict(mesh), settings.model, settings.objective.model_length(settings.text_length))
     except UserError:
@@ -94,6 +94,24 @@ def meshes(settings: Settings, topology: Topology) -> list[MeshConfig]:
     if mesh not in found:
       found.append(mesh)
   return found
+
+
+def remedies(settings: Settings, place: Place) -> Iterator[Iterable[tuple[str, Settings]]]:
+  """What to change of remat, batch and mesh where a step does not fit, the smallest change first; with labels."""
+  policies = remat_policies()
+  more = policies[policies.index(settings.model.remat) + 1 :]
+
+  def smaller_batches() -> Iterator[tuple[str, Settings]]:
+    batch = settings.batch_size
+    while batch % 2 == 0:
+      batch //= 2
+      yield f'BATCH_SIZE={batch}', dataclasses.replace(settings, batch_size=batch)
+
+  now = dict(settings.mesh.build(place.devices()).shape)
+  other = [mesh for mesh in meshes(settings, place) if dataclasses.asdict(mesh) != now]
+  yield [(f'remat={policy!r}', settings.with_remat(policy)) for policy in more]
+  yield smaller_batches()
+  yield [(f'--mesh={mesh_text(mesh)}', dataclasses.replace(settings, mesh=mesh)) for mesh in other]
 
 
 def mesh_text(mesh: MeshConfig) -> str:

@@ -5,6 +5,7 @@ import importlib.util
 import math
 import os
 import re
+from typing import Protocol
 
 import jax
 from jax.experimental import topologies
@@ -21,6 +22,39 @@ _KINDS = {
   'v6e': ('TPU v6 lite', 'default', 256),
 }
 _FORM = re.compile(r'(?:(\d+)x)?(v\d+[a-z]?):(\d+(?:x\d+)*)')
+
+
+class Place(Protocol):
+  """Where a step may run: a slice that nobody holds, or devices that are here."""
+
+  @property
+  def chips(self) -> int:
+    """All of them."""
+
+  @property
+  def slices(self) -> int:
+    """Parts that only a data-centre network joins."""
+
+  def devices(self) -> list[jax.Device]:
+    """As JAX has them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Held:
+  """The devices of a mesh that is here."""
+
+  held: tuple[jax.Device, ...]
+
+  @property
+  def chips(self) -> int:
+    return len(self.held)
+
+  @property
+  def slices(self) -> int:
+    return len(devices.by_slice(self.held))
+
+  def devices(self) -> list[jax.Device]:
+    return list(self.held)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -29,11 +29,7 @@ def cache(folder: str | None = None) -> None:
       (XDG_CACHE_HOME, ~/.cache). In it each kind of processor has a folder of its own: code that XLA compiled for the
       host uses all the instructions it found there.
   """
-  if folder is None and 'JAX_COMPILATION_CACHE_DIR' in os.environ:
-    folder = os.environ['JAX_COMPILATION_CACHE_DIR']
-  elif folder is None:
-    home = os.environ.get('XDG_CACHE_HOME') or os.path.join(os.path.expanduser('~'), '.cache')
-    folder = os.path.join(home, 'unmask', 'xla', _processor())
+  folder = place() if folder is None else folder
   if folder:
     try:
       os.makedirs(folder, exist_ok=True)
@@ -48,6 +44,14 @@ def cache(folder: str | None = None) -> None:
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
   if 'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES' not in os.environ:
     jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
+
+
+def place() -> str:
+  """Where compiled programs are kept unless something else is asked for; '' for nowhere."""
+  if 'JAX_COMPILATION_CACHE_DIR' in os.environ:
+    return os.environ['JAX_COMPILATION_CACHE_DIR']
+  home = os.environ.get('XDG_CACHE_HOME') or os.path.join(os.path.expanduser('~'), '.cache')
+  return os.path.join(home, 'unmask', 'xla', _processor())
 
 
 def _processor() -> str:

@@ -36,7 +36,7 @@ def init_params(decoder: Decoder, key: jax.Array) -> dict:
   return decoder.init(key, tokens, tokens, jnp.ones_like(tokens))['params']
 
 
-def _unbox(boxed: dict) -> dict:
+def unboxed(boxed: dict) -> dict:
   """Plain arrays or shapes. Their place comes from `shardings`, so no constraint is put on them here."""
   is_box = lambda x: isinstance(x, nn.LogicallyPartitioned)
   return jax.tree.map(lambda x: x.unbox(apply_constraint=False), boxed, is_leaf=is_box)
@@ -45,7 +45,7 @@ def _unbox(boxed: dict) -> dict:
 def params_and_shardings(decoder: Decoder, mesh: Mesh) -> tuple[dict, dict]:
   """The parameters' shapes, and their NamedShardings by the table of logical axes."""
   boxed = jax.eval_shape(lambda: init_params(decoder, jax.random.key(0)))
-  return _unbox(boxed), nn.logical_to_mesh_sharding(nn.get_partition_spec(boxed), mesh, logical_axes.RULES)
+  return unboxed(boxed), nn.logical_to_mesh_sharding(nn.get_partition_spec(boxed), mesh, logical_axes.RULES)
 
 
 def shardings(decoder: Decoder, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
@@ -79,16 +79,23 @@ def optimizer_shardings(
 
 def fresh(decoder: Decoder, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
   """The first state of a run, a function of the seed alone."""
-  params = _unbox(init_params(decoder, jax.random.fold_in(jax.random.key(seed), 0)))
+  params = unboxed(init_params(decoder, jax.random.fold_in(jax.random.key(seed), 0)))
   return TrainState(step=jnp.zeros((), jnp.int32), params=params, opt_state=optimizer.init(params))
 
 
 def create_params(decoder: Decoder, mesh: Mesh, seed: int) -> dict:
   """The parameters of `fresh` alone, made in place on the mesh."""
-  make = lambda: _unbox(init_params(decoder, jax.random.fold_in(jax.random.key(seed), 0)))
+  make = lambda: unboxed(init_params(decoder, jax.random.fold_in(jax.random.key(seed), 0)))
   return jax.jit(make, out_shardings=params_and_shardings(decoder, mesh)[1])()
 
 
 def create(decoder: Decoder, optimizer: optax.GradientTransformation, mesh: Mesh, seed: int) -> TrainState:
   """`fresh`, made in place on the mesh; the same values on every mesh."""
   return jax.jit(lambda: fresh(decoder, optimizer, seed), out_shardings=shardings(decoder, optimizer, mesh))()
+
+
+def of_params(params: dict, decoder: Decoder, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+  """The first state of a run that begins with given parameters, which lie on the mesh as `shardings` says."""
+  placed = shardings(decoder, optimizer, mesh)
+  opt_state = jax.jit(optimizer.init, out_shardings=placed.opt_state)(params)
+  return TrainState(step=jax.device_put(jnp.zeros((), jnp.int32), placed.step), params=params, opt_state=opt_state)

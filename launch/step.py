@@ -15,10 +15,12 @@ import optax
 
 from ..models import head
 from ..models.decoder import Decoder
+from ..objectives.loss import LossTerm
 from .state import TrainState
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
+_LEAST = 1e-9  # a denominator is no less: a batch in which nothing is scored has a loss of 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Scoring:
   """How a batch is scored: the parts of an objective that the device needs.
 
   Attributes:
-    objective: gives `attention`, and `loss(cross_entropy, weights)` with named terms.
+    objective: gives `attention`, `loss` with named terms, and `counts`.
     scored: bound on the scored positions of a row.
     z_loss: coefficient of log(Z)^2; 0 leaves it out.
   """
@@ -38,6 +40,8 @@ class Scoring:
 
 def hidden_states(decoder: Decoder, params: dict, batch: Batch, attention: Any, **how: Any) -> Any:
   """The decoder's outputs for a batch under an attention rule, [B, L, D]; `how` are more arguments of Flax's apply."""
+  if attention.levels and 'decoder_levels' not in batch:
+    raise ValueError('an attention rule with levels needs decoder_levels in the batch')
   return decoder.apply(
     {'params': params},
     batch['decoder_input_tokens'],
@@ -45,26 +49,41 @@ def hidden_states(decoder: Decoder, params: dict, batch: Batch, attention: Any, 
     batch['decoder_segment_ids'],
     ordered=attention.ordered,
     table=attention.table,
-    levels_BxL=batch.get('decoder_levels'),
-    groups_BxL=batch.get('decoder_groups'),
+    levels_BxL=batch['decoder_levels'] if attention.levels else None,
+    groups_BxL=batch.get('decoder_groups') if attention.table else None,
     **how,
   )
 
 
-def loss_sums(decoder: Decoder, scoring: Scoring, params: dict, batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]:
-  """Named (numerator, denominator) sums over a batch, with the coefficient folded into the numerator."""
+def scores(
+  decoder: Decoder, scoring: Scoring, params: dict, batch: Batch
+) -> tuple[head.Scores, jax.Array, jax.Array, jax.Array]:
+  """Where a batch is scored: (scores, targets, weights, positions), [batch, n] each.
+
+  Every weighted position is among the n; the weights of the others are 0.
+  """
   hidden = hidden_states(decoder, params, batch, scoring.objective.attention)
   weights = batch['decoder_loss_weights']
   index = head.scored_positions(weights, scoring.scored)
   if index.shape[1] < weights.shape[1]:
     hidden = head.pick(hidden, index)
   targets, weights = (jnp.take_along_axis(x, index, axis=1) for x in (batch['decoder_target_tokens'], weights))
-  scores = head.score(hidden, targets, params, decoder.config)
-  terms = scoring.objective.loss(scores.cross_entropy, weights)
-  sums = {name: (term.coefficient * term.numerator, term.denominator) for name, term in terms.items()}
+  return head.score(hidden, targets, params, decoder.config), targets, weights, index
+
+
+def loss_terms(scoring: Scoring, found: head.Scores, weights: jax.Array, batch: Batch) -> dict[str, LossTerm]:
+  """The loss's terms by name, of what `scores` found."""
+  terms = dict(scoring.objective.loss(found.cross_entropy, weights, batch))
   if scoring.z_loss:
-    sums['z_loss'] = (scoring.z_loss * (jnp.square(scores.log_partition) * weights).sum(), weights.sum())
-  return sums
+    squares = (scoring.z_loss * (jnp.square(found.log_partition) * weights).sum(), weights.sum())
+    terms['z_loss'] = LossTerm(*squares)
+  return terms
+
+
+def loss_sums(decoder: Decoder, scoring: Scoring, params: dict, batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]:
+  """Named (numerator, denominator) sums over a batch; see `coefficients`."""
+  found, _, weights, _ = scores(decoder, scoring, params, batch)
+  return {name: (term.numerator, term.denominator) for name, term in loss_terms(scoring, found, weights, batch).items()}
 
 
 def make_train_step(
@@ -76,14 +95,14 @@ def make_train_step(
   update with `sound` false. Handed on from one update to the next, 'sound' stops the state right before a broken
   update although the host learns of it later.
 
-  Metrics are float32 scalars: 'loss', each loss term by name, 'scored' (positions with weight), 'tokens' (tokens of the
-  corpus), 'padding' (its share of the batch's positions), 'grad_norm' (before clipping); and 'sound', a bool scalar,
-  whether this update was applied.
+  Metrics are float32 scalars: 'loss', the mean of each loss term by name, 'scored' (positions with weight), 'tokens'
+  (tokens of the corpus), 'padding' (its share of the batch's positions), the objective's counts, 'grad_norm' (before
+  clipping); and 'sound', a bool scalar, whether this update was applied.
   """
 
   def train_step(state: TrainState, batch: Batch, sound: jax.Array) -> tuple[TrainState, Metrics]:
     grads, sums = gradients(decoder, scoring, state.params, batch, microbatches)
-    metrics = _metrics(sums, batch) | {'grad_norm': optax.tree.norm(grads)}
+    metrics = _metrics(sums, batch, scoring) | {'grad_norm': optax.tree.norm(grads)}
     sound &= jnp.isfinite(metrics['loss']) & jnp.isfinite(metrics['grad_norm'])
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     new = optax.apply_updates(state.params, updates), opt_state
@@ -94,7 +113,10 @@ def make_train_step(
 
 
 def make_eval_step(decoder: Decoder, scoring: Scoring) -> Callable[[dict, Batch], dict]:
-  """A pure function (params, batch) -> named (numerator, denominator) sums, to be added up over batches."""
+  """A pure function (params, batch) -> named (numerator, denominator) sums, to be added up over batches.
+
+  The loss is the sum of the quotients, each times its coefficient.
+  """
   return lambda params, batch: loss_sums(decoder, dataclasses.replace(scoring, z_loss=0.0), params, batch)
 
 
@@ -106,14 +128,11 @@ def gradients(
   Denominators do not depend on the parameters and are known from the weights alone, so each microbatch's numerators are
   divided by the whole batch's denominators: k microbatches give the gradient of one.
   """
-  denominators = {
-    name: jax.lax.stop_gradient(jnp.maximum(denominator, 1e-9))
-    for name, (_, denominator) in _denominators(scoring, batch).items()
-  }
+  terms, denominators = _empty_terms(scoring, batch), denominators_of(scoring, batch)
 
   def loss(params: dict, part: Batch):
     sums = loss_sums(decoder, scoring, params, part)
-    return sum(numerator / denominators[name] for name, (numerator, _) in sums.items()), sums
+    return sum(terms[name].coefficient * top / denominators[name] for name, (top, _) in sums.items()), sums
 
   grad = jax.grad(loss, has_aux=True)
   if microbatches == 1:
@@ -131,21 +150,39 @@ def gradients(
   return jax.lax.scan(add, zeros, parts)[0]
 
 
-def _denominators(scoring: Scoring, batch: Batch) -> dict[str, tuple[Any, jax.Array]]:
+def _empty_terms(scoring: Scoring, batch: Batch) -> dict[str, LossTerm]:
+  """The loss's terms with the denominators and coefficients of a batch, and numerators of 0."""
   weights = batch['decoder_loss_weights']
-  terms = scoring.objective.loss(jnp.zeros_like(weights), weights)
-  result = {name: (None, term.denominator) for name, term in terms.items()}
-  if scoring.z_loss:
-    result['z_loss'] = (None, weights.sum())
-  return result
+  nothing = jnp.zeros_like(weights)
+  z_loss = {'z_loss': LossTerm(nothing.sum(), weights.sum())} if scoring.z_loss else {}
+  return scoring.objective.loss(nothing, weights, batch) | z_loss
 
 
-def _metrics(sums: dict[str, tuple[jax.Array, jax.Array]], batch: Batch) -> Metrics:
-  means = {name: numerator / jnp.maximum(denominator, 1e-9) for name, (numerator, denominator) in sums.items()}
+def denominators_of(scoring: Scoring, batch: Batch) -> dict[str, jax.Array]:
+  """Each loss term's denominator over a batch, float32 scalars above 0, by the weights alone."""
+  terms = _empty_terms(scoring, batch).items()
+  return {name: jax.lax.stop_gradient(jnp.maximum(term.denominator, _LEAST)) for name, term in terms}
+
+
+def coefficients(scoring: Scoring, batch_shapes: Any) -> dict[str, float]:
+  """What each term's mean is multiplied by in the total, by name; from a batch's shapes alone."""
+  found: dict[str, float] = {}
+
+  def look(batch: Batch) -> None:
+    found.update({name: term.coefficient for name, term in _empty_terms(scoring, batch).items()})
+
+  jax.eval_shape(look, batch_shapes)
+  return found
+
+
+def _metrics(sums: dict[str, tuple[jax.Array, jax.Array]], batch: Batch, scoring: Scoring) -> Metrics:
+  means = {name: numerator / jnp.maximum(denominator, _LEAST) for name, (numerator, denominator) in sums.items()}
+  terms = _empty_terms(scoring, batch)
   return {
-    'loss': jnp.stack(list(means.values())).sum(),
+    'loss': jnp.stack([terms[name].coefficient * mean for name, mean in means.items()]).sum(),
     **means,
     'scored': (batch['decoder_loss_weights'] != 0).sum().astype(jnp.float32),
     'tokens': batch['text_tokens'].sum().astype(jnp.float32),
     'padding': (batch['decoder_segment_ids'] == 0).mean(dtype=jnp.float32),
+    **{name: count.astype(jnp.float32) for name, count in scoring.objective.counts(batch).items()},
   }

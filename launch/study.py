@@ -23,7 +23,7 @@ from . import bounds, hlo
 from .mesh import MeshConfig
 from .optimizers import Optimizer
 from .program import Program
-from .slices import Topology
+from .slices import Place, Topology
 
 _OUT_OF_MEMORY = re.compile(r'\(?(\d+(?:\.\d+)?)([KMGT])\)?.{0,60}?\(?(\d+(?:\.\d+)?)([KMGT])\)?', re.DOTALL)
 _UNITS = {'K': 2**10, 'M': 2**20, 'G': 2**30, 'T': 2**40}
@@ -70,7 +70,23 @@ class Settings:
   z_loss: float = 0.0
   tpu_compiler_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
-  def program(self, topology: Topology) -> Program:
+  @classmethod
+  def of(cls, program: Program, optimizer: Optimizer, train_steps: int) -> 'Settings':
+    """What a program was made of."""
+    return cls(
+      model=program.model,
+      objective=program.objective,
+      text_length=program.text_length,
+      batch_size=program.batch_size,
+      train_steps=train_steps,
+      optimizer=optimizer,
+      mesh=MeshConfig(**dict(program.mesh.shape)),
+      microbatches=program.microbatches,
+      z_loss=program.z_loss,
+      tpu_compiler_options=program.tpu_compiler_options,
+    )
+
+  def program(self, place: Place) -> Program:
     """The update on a slice; UserError if something does not divide over it."""
     program = Program(
       model=self.model,
@@ -78,7 +94,7 @@ class Settings:
       text_length=self.text_length,
       batch_size=self.batch_size,
       optimizer=self.optimizer.build(self.train_steps),
-      mesh=self.mesh.build(topology.devices()),
+      mesh=self.mesh.build(place.devices()),
       microbatches=self.microbatches,
       z_loss=self.z_loss,
       tpu_compiler_options=self.tpu_compiler_options,
@@ -230,13 +246,20 @@ def _dumped(folder: str) -> str:
 def _explained(error: Exception, program: Program, topology: Topology) -> UserError:
   """TooBig of the compiler's message if it ran out of memory, UserError of its first line if not."""
   text = str(error)
+  if found := exceeded(text, program):
+    return TooBig(topology.name, *found)
+  options = ', '.join(program.tpu_compiler_options)
+  about = f' (with tpu_compiler_options {options})' if options else ''
+  return UserError(f"TPU's compiler refuses this for {topology.name}{about}: {text.strip().splitlines()[0][:300]}")
+
+
+def exceeded(text: str, program: Program) -> tuple[float, float] | None:
+  """Bytes of a chip that TPU's compiler says a program needs, and has; None if its error is of something else."""
   sizes = _OUT_OF_MEMORY.search(text)
   if 'RESOURCE_EXHAUSTED' not in text or 'HBM' not in text.upper() or sizes is None:
-    options = ', '.join(program.tpu_compiler_options)
-    about = f' (with tpu_compiler_options {options})' if options else ''
-    return UserError(f"TPU's compiler refuses this for {topology.name}{about}: {text.strip().splitlines()[0][:300]}")
+    return None
   needs, has = float(sizes[1]) * _UNITS[sizes[2]], float(sizes[3]) * _UNITS[sizes[4]]
-  return TooBig(topology.name, needs + (_arguments(program) if 'temporaries' in text else 0), has)
+  return needs + (_arguments(program) if 'temporaries' in text else 0), has
 
 
 def _arguments(program: Program) -> int:

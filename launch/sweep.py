@@ -14,22 +14,35 @@ def _parser() -> flags.Parser:
   retry = argparse.BooleanOptionalAction
   parser.add_argument('--retry_failed', action=retry, default=True, help='run cells again that failed')
   parser.add_argument('--judge', action=retry, default=True, help='judge and report when all are trained')
-  parser.add_argument(
-    '--engine',
-    choices=('local', 'skypilot', 'jobset'),
-    default='local',
-    help='local trains here; the others write the files of a scheduler',
-  )
-  parser.add_argument('--write', metavar='DIR', help='where those files go (default: jobs/ENGINE)')
-  parser.add_argument('--accelerator', metavar='A', help='of a cell there: v5e:4x4, 2xv5e:4x4, or GPUs, H100:8')
-  parser.add_argument('--spot', action=retry, default=True, help='on machines that may be taken away')
-  parser.add_argument('--infra', metavar='CLOUD', help="SkyPilot's: gcp/us-west4, kubernetes, ...")
-  parser.add_argument('--image', metavar='IMAGE', help="JobSet's: a container in which unmask is installed")
-  parser.add_argument('--service_account', metavar='NAME', help="JobSet's: of Kubernetes, for the bucket")
+  add_engines(parser, 'local')
   return parser
 
 
-def _engine(options: argparse.Namespace) -> Any:
+def add_engines(parser: flags.Parser, *more: str) -> None:
+  """Adds --engine, the schedulers whose files can be written, and their flags.
+
+  Args:
+    parser: gets them.
+    more: what else --engine may be; the first is the default.
+  """
+  parser.add_argument(
+    '--engine',
+    choices=(*more, 'skypilot', 'jobset'),
+    default=more[0] if more else None,
+    required=not more,
+    help='the scheduler whose files are written' + ('; local trains here' if 'local' in more else ''),
+  )
+  parser.add_argument('--write', metavar='DIR', help='where those files go (default: jobs/ENGINE)')
+  parser.add_argument('--accelerator', metavar='A', help='of a run there: v5e:4x4, 2xv5e:4x4, or GPUs, H100:8')
+  parser.add_argument(
+    '--spot', action=argparse.BooleanOptionalAction, default=True, help='on machines that may be taken away'
+  )
+  parser.add_argument('--infra', metavar='CLOUD', help="SkyPilot's: gcp/us-west4, kubernetes, ...")
+  parser.add_argument('--image', metavar='IMAGE', help="JobSet's: a container in which unmask is installed")
+  parser.add_argument('--service_account', metavar='NAME', help="JobSet's: of Kubernetes, for the bucket")
+
+
+def engine(options: argparse.Namespace) -> Any:
   """What --engine and its flags ask for; None for the local one."""
   from .sweeping import jobset, skypilot
 
@@ -65,7 +78,7 @@ def _main(argv: Sequence[str]) -> int:
 
     start.libraries()
   asked = runner.Options(
-    dry_run=options.dry_run, retry_failed=options.retry_failed, judge=options.judge, engine=_engine(options)
+    dry_run=options.dry_run, retry_failed=options.retry_failed, judge=options.judge, engine=engine(options)
   )
   config.load(options.gin_file, options.gin_bindings, options.gin_search_paths)
   return 1 if config.call(runner.sweep, options=asked) else 0

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from . import flags, startup
+from . import distributed, flags, startup
 
 
 def _main(argv: Sequence[str]) -> None:
@@ -17,12 +17,13 @@ def _main(argv: Sequence[str]) -> None:
     start.libraries()
 
   config.load(options.gin_file, options.gin_bindings, options.gin_search_paths)
-  config.call(loop.train, began=began)
+  with distributed.together():
+    config.call(loop.train, began=began)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit status."""
-  return flags.run(_main, argv)
+  return distributed.leave(flags.run(_main, argv))
 
 
 if __name__ == '__main__':

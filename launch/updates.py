@@ -1,7 +1,7 @@
 """The loop proper: batch after batch through the compiled update, and what may come between two of them."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import numpy as np
@@ -36,6 +36,7 @@ class Updates:
     program, step: the update, and the same compiled.
     evaluation, evaluate: when to evaluate, and how: from parameters to named losses.
     last: update after which this process ends.
+    corpora: names of the corpora that batches count their tokens by, if they do.
   """
 
   program: Program
@@ -49,6 +50,7 @@ class Updates:
   watchdog: Watchdog
   interruption: Interruption
   last: int
+  corpora: Sequence[str] = ()
 
   def run(self, state: TrainState, batches: Iterator[dict[str, np.ndarray]], first: int) -> None:
     """Updates first + 1 to `last`.
@@ -107,6 +109,8 @@ class Updates:
     """Reads an update's metrics, when it is done; whether it was applied."""
     values = {name: float(value) for name, value in jax.device_get(update.metrics).items()}
     values.pop('sound')
+    counts = update.batch.get('corpus_tokens', ())  # what every host counts of the global batch
+    values |= {f'corpus/{name}/tokens': float(count) for name, count in zip(self.corpora, counts, strict=False)}
     applied = self.anomalies.usual(update.number, values, update.batch)
     if applied:
       self.log.step(update.number, values)

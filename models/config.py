@@ -19,6 +19,8 @@ class DecoderConfig:
     head_dim: width of a head (E); even, for rotary positions.
     mlp_dim: width of the gated MLP (F).
     tied_embeddings: whether the output head is the embedding table.
+    embedding_scale: what embeddings are multiplied by on their way in; None takes sqrt(D) where they are tied (a table
+      drawn at the output head's scale; arXiv 1706.03762 section 3.4), 1 where they are not. Llama's is 1.
     rope_theta: base of the rotary frequencies; 10,000 as in RoFormer (arXiv 2104.09864).
     norm_epsilon: RMSNorm's epsilon; 1e-5 as in Llama.
     dtype: of activations and matrix products ('float32' or 'bfloat16'); softmax, norms and losses are float32.
@@ -42,6 +44,7 @@ class DecoderConfig:
   head_dim: int = 32
   mlp_dim: int = 384
   tied_embeddings: bool = True
+  embedding_scale: float | None = None
   rope_theta: float = 10_000.0
   norm_epsilon: float = 1e-5
   dtype: Literal['float32', 'bfloat16'] = 'float32'
@@ -61,6 +64,8 @@ class DecoderConfig:
         f'DecoderConfig has rope_theta={self.rope_theta} and norm_epsilon={self.norm_epsilon}; the first is above 0, '
         'the second 0 or more.'
       )
+    if self.embedding_scale is not None and not 0 < self.embedding_scale < float('inf'):
+      raise UserError(f'DecoderConfig.embedding_scale is {self.embedding_scale}; it is above 0, or None.')
     if self.num_heads % self.num_kv_heads:
       raise UserError(f'num_kv_heads={self.num_kv_heads} does not divide num_heads={self.num_heads}.')
     if self.head_dim % 2:
@@ -77,6 +82,13 @@ class DecoderConfig:
     if self.vocab_size < vocabulary_size:
       raise UserError(f'DecoderConfig.vocab_size={self.vocab_size} is below the vocabulary of {vocabulary_size} ids.')
     return self
+
+  @property
+  def input_scale(self) -> float:
+    """What embeddings are multiplied by on their way in."""
+    if self.embedding_scale is not None:
+      return self.embedding_scale
+    return self.embed_dim**0.5 if self.tied_embeddings else 1.0
 
   @property
   def block_params(self) -> int:

@@ -52,7 +52,7 @@ class Decoder(nn.Module):
     embedding = layers.param(
       self, 'embedding', (c.vocab_size, c.embed_dim), ('vocab', 'embed'), c.embed_dim, c.param_dtype
     )
-    x = layers.lookup(embedding.astype(c.dtype), tokens_BxL) * (c.embed_dim**0.5 if c.tied_embeddings else 1.0)
+    x = layers.lookup(embedding.astype(c.dtype), tokens_BxL) * c.input_scale
     x = nn.with_logical_constraint(x, ('batch', 'length', 'activation_embed'))
 
     see = functools.partial(
@@ -67,6 +67,7 @@ class Decoder(nn.Module):
     else:
       raise ValueError(f'the attention rule has {len(ordered)} layers, the decoder has {c.num_layers}')
 
+    causal = ordered is True and levels_BxL is None  # tokens of one level see each other, later ones too
     block = layers.Block
     if c.remat != 'none':
       policy = jax.checkpoint_policies.save_only_these_names(*_KEPT[c.remat])
@@ -80,7 +81,7 @@ class Decoder(nn.Module):
       length=c.num_layers,
       unroll=c.scan_unroll,
       metadata_params={nn.PARTITION_NAME: 'layers'},
-    )(c, kernel, ordered is True, name='blocks')(x, jnp.asarray(by_layer), rotary, segment_ids_BxL, masks)
+    )(c, kernel, causal, name='blocks')(x, jnp.asarray(by_layer), rotary, segment_ids_BxL, masks)
     if not c.tied_embeddings:
       layers.param(self, 'output', (c.vocab_size, c.embed_dim), ('vocab', 'embed'), c.embed_dim, c.param_dtype)
     return layers.RMSNorm(c, name='final_norm')(x)

@@ -58,7 +58,7 @@ def score(hidden_BxNxD: jax.Array, targets_BxN: jax.Array, params: dict, config:
   kernel = output_kernel(params, config).astype(config.dtype)
   # The kernel's gradient is summed before the blocks' backward passes begin: its float32 sum would outlive them.
   hidden, kernel = layers.materialised_gradient((hidden_BxNxD, kernel))
-  mesh = jax.sharding.get_abstract_mesh()
+  mesh = logical_axes.mesh()
   if mesh.empty or mesh.size == 1 or hidden.shape[0] % logical_axes.batch_ways(mesh.shape):
     return _score_rows(hidden, targets_BxN, kernel, config.loss_chunk, None)
 

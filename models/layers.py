@@ -27,7 +27,7 @@ def lookup(table_VxD: jax.Array, tokens_BxL: jax.Array) -> jax.Array:
   Where the vocabulary is split over tensor, by hand: the table is gathered over fsdp like any weight, each part finds
   its own ids, and the parts are added up. Left to itself the partitioner gathers the vocabulary, even over data.
   """
-  mesh = jax.sharding.get_abstract_mesh()
+  mesh = logical_axes.mesh()
   if mesh.empty or mesh.shape['tensor'] == 1 or tokens_BxL.shape[0] % logical_axes.batch_ways(mesh.shape):
     return table_VxD[tokens_BxL]
 

@@ -37,7 +37,7 @@ def attend(
     interpret: run the kernel in plain JAX, on any device.
   """
   length, heads, width = q_BxLxHxE.shape[1:]
-  mesh = jax.sharding.get_abstract_mesh()
+  mesh = logical_axes.mesh()
   shards = 1 if mesh.empty else mesh.shape['sequence']
   unit = LANES * shards
   padding = -length % unit

@@ -1,6 +1,79 @@
 """Pretraining objectives: what is corrupted, what may be seen, what is scored.
 
 One objective is one file. `base` holds the contract, `attention`, `loss` and `scoring` its parts that need no
-TensorFlow; `random` and `units` the graph functions that objectives share. Nothing here knows of models, tasks,
-launch or gin.
+TensorFlow; `features`, `random` and `units` the graph functions that objectives share. Nothing here knows of models,
+tasks, launch or gin.
+
+The names below are for other people's code; each is loaded when it is first asked for.
 """
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+  from .attention import BIDIRECTIONAL as BIDIRECTIONAL
+  from .attention import CAUSAL as CAUSAL
+  from .attention import AttentionSpec as AttentionSpec
+  from .base import Objective as Objective
+  from .base import SpecialTokens as SpecialTokens
+  from .causal_masked import CausalMasked as CausalMasked
+  from .loss import LossTerm as LossTerm
+  from .loss import weighted_cross_entropy as weighted_cross_entropy
+  from .masked_lm import MaskedLM as MaskedLM
+  from .meap import MEAP as MEAP
+  from .meap_fine_tuning import MEAPFineTuning as MEAPFineTuning
+  from .mixture import Mixture as Mixture
+  from .next_token import NextToken as NextToken
+  from .pmi_masking import PMIMasking as PMIMasking
+  from .preprocessor import corrupt_rows as corrupt_rows
+  from .random_span import RandomSpan as RandomSpan
+  from .salient_span import SalientSpan as SalientSpan
+  from .salient_text_to_text import SalientTextToText as SalientTextToText
+  from .schedules import LinearRate as LinearRate
+  from .scoring import Infill as Infill
+  from .scoring import LeftToRight as LeftToRight
+  from .scoring import PseudoLikelihood as PseudoLikelihood
+  from .scoring import Query as Query
+  from .scoring import Scorer as Scorer
+  from .scoring import ScoringRow as ScoringRow
+
+HOMES = {
+  'Objective': 'base',
+  'SpecialTokens': 'base',
+  'AttentionSpec': 'attention',
+  'CAUSAL': 'attention',
+  'BIDIRECTIONAL': 'attention',
+  'LossTerm': 'loss',
+  'weighted_cross_entropy': 'loss',
+  'Scorer': 'scoring',
+  'Query': 'scoring',
+  'ScoringRow': 'scoring',
+  'LeftToRight': 'scoring',
+  'PseudoLikelihood': 'scoring',
+  'Infill': 'scoring',
+  'corrupt_rows': 'preprocessor',
+  'LinearRate': 'schedules',
+  'NextToken': 'next_token',
+  'CausalMasked': 'causal_masked',
+  'MaskedLM': 'masked_lm',
+  'RandomSpan': 'random_span',
+  'PMIMasking': 'pmi_masking',
+  'SalientSpan': 'salient_span',
+  'SalientTextToText': 'salient_text_to_text',
+  'MEAP': 'meap',
+  'MEAPFineTuning': 'meap_fine_tuning',
+  'Mixture': 'mixture',
+}
+"""The public names and the modules here that define them."""
+
+__all__ = list(HOMES)  # pyrefly: ignore
+
+
+def __getattr__(name: str) -> Any:
+  if name not in HOMES:
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+  return getattr(importlib.import_module(f'.{HOMES[name]}', __name__), name)
+
+
+def __dir__() -> list[str]:
+  return sorted([*globals(), *HOMES])

@@ -8,6 +8,7 @@ token j iff both are in the same non-zero segment and
 Without explicit levels a token's level is its position in the row; without explicit groups every group is 0. So
 `ordered=True` is causal attention and `ordered=False` is bidirectional attention, both inside segments. The rule also
 holds prefix-LM, block-causal diffusion and layer-wise causal-mask removal; the L x L mask is made on the device only.
+Tokens of one level see each other.
 """
 
 import dataclasses
@@ -24,10 +25,13 @@ class AttentionSpec:
       bottom to top.
     table: which group may see which, `table[query group][key group]`; None lets every group see every group. The same
       table holds in every layer.
+    levels: whether rows bring levels of their own, as the feature 'decoder_levels'.
   """
 
   ordered: bool | tuple[bool, ...] = True
   table: GroupTable | None = None
+  # Not in its text: model directories compare texts, and older ones do not know of it.
+  levels: bool = dataclasses.field(default=False, repr=False)
 
   def ordered_in(self, layer: int, num_layers: int) -> bool:
     """Whether `layer` of `num_layers` is ordered; ValueError if the spec is for another depth."""
@@ -45,7 +49,7 @@ class AttentionSpec:
   @property
   def kind(self) -> str:
     """'causal' or 'bidirectional' where one fast kernel serves all layers, otherwise 'general'."""
-    if self.table is None and isinstance(self.ordered, bool):
+    if self.table is None and not self.levels and isinstance(self.ordered, bool):
       return 'causal' if self.ordered else 'bidirectional'
     return 'general'
 

@@ -19,6 +19,7 @@ Features (int32 [batch, model_length] unless said)
 
 import abc
 import dataclasses
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from .. import UserError
@@ -36,7 +37,7 @@ MODEL_FEATURES = (
   'decoder_positions',
   'decoder_causal_attention',
 )
-HOST_FEATURES = ('example_id',)  # of a batch: for the host alone, never put on a device
+HOST_FEATURES = ('example_id', 'corpus_tokens')  # of a batch: for the host alone, never put on a device
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,6 +94,14 @@ class Objective(abc.ABC):
     """The unit features of a row that `corrupt` reads, such as 'word_ids'."""
     return ()
 
+  @property
+  def more_features(self) -> tuple[str, ...]:
+    """Features beside MODEL_FEATURES that `corrupt` gives for the device, int32 [batch, model_length] each.
+
+    'decoder_levels' and 'decoder_groups' go to attention (see `attention`), all of them to `loss` and `counts`.
+    """
+    return ()
+
   def __post_init__(self) -> None:
     if self.shift and self.reads_targets and not self.attention.always_ordered:
       raise UserError(
@@ -129,6 +138,11 @@ class Objective(abc.ABC):
     del rows, special
     return None
 
+  def reader(self, row: Features) -> 'Objective':
+    """Who read a row of features [model_length]: this objective, or the one of a mixture's parts that did."""
+    del row
+    return self
+
   def model_length(self, text_length: int) -> int:
     """Positions the model reads for a row of `text_length` tokens."""
     return text_length
@@ -146,9 +160,24 @@ class Objective(abc.ABC):
     if text_length < 4:
       raise UserError(f"TASK_FEATURE_LENGTHS['targets'] is {text_length}; rows need at least 4 tokens.")
 
-  def loss(self, cross_entropy: Tensor, weights: Tensor) -> dict[str, loss.LossTerm]:
-    """Named loss terms from float32 [batch, positions] cross-entropies (nats) and weights."""
+  def loss(self, cross_entropy: Tensor, weights: Tensor, batch: Features | None = None) -> dict[str, loss.LossTerm]:
+    """Named loss terms.
+
+    Args:
+      cross_entropy, weights: float32 [batch, positions], nats; of the positions that are scored, at most
+        `max_supervised` a row, in order.
+      batch: all features of the same rows, [batch, model_length], and 'text_tokens', int32 [batch].
+
+    Returns:
+      Terms whose denominators depend on `weights` and `batch` alone.
+    """
+    del batch
     return loss.weighted_cross_entropy(cross_entropy, weights)
+
+  def counts(self, batch: Features) -> dict[str, Tensor]:
+    """Numbers to show beside the loss, each a sum over the batch, as a scalar; none as a rule."""
+    del batch
+    return {}
 
   @abc.abstractmethod
   def scorer(self, special: SpecialTokens) -> scoring.Scorer:
@@ -165,3 +194,21 @@ def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
   """Raises UserError unless `value` is one of `choices`."""
   if value not in choices:
     raise UserError(f'{name} is {value!r}; choose one of {", ".join(choices)}.')
+
+
+def refuse_idle(settings: Any, names: Iterable[str], unless: str) -> None:
+  """Raises UserError naming the first of `settings`' fields that was changed and has no effect as things are.
+
+  Args:
+    settings: a dataclass with defaults.
+    names: of fields that nothing reads as the others stand.
+    unless: what would give them an effect, in words.
+  """
+  defaults = {field.name: field.default for field in dataclasses.fields(settings)}
+  for name in names:
+    value = getattr(settings, name)
+    if value != defaults[name]:
+      raise UserError(
+        f'{type(settings).__name__}.{name} is {value!r}, which has no effect here: only {unless} reads it. Leave it '
+        'out.'
+      )

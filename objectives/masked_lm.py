@@ -68,6 +68,17 @@ class MaskedLM(base.Objective):
     base.require_choice(f'{name}.overlaps', self.overlaps, ('epoch', 'document'))
     base.require_choice(f'{name}.selection', self.selection, ('exact', 'bernoulli'))
     base.require_choice(f'{name}.last_unit', self.last_unit, ('skip', 'chance'))
+    self._refuse_idle()
+
+  def _refuse_idle(self) -> None:
+    if self.unit == 'token':
+      base.refuse_idle(self, ('draw', 'last_unit'), 'a `unit` of more than one token')
+    if self.unit != 'collocation':
+      base.refuse_idle(self, ('overlaps',), "unit='collocation'")
+    if self.selection == 'bernoulli':
+      base.refuse_idle(self, ('last_unit',), "selection='exact'")
+    if self.last_unit != 'chance' or self.selection == 'bernoulli':
+      base.refuse_idle(self, ('max_overshoot',), "last_unit='chance' with selection='exact'")
 
   @property
   def shift(self) -> int:

@@ -45,7 +45,7 @@ def require_units(objective: base.Objective, names: Iterable[str]) -> None:
   if missing:
     raise base.UserError(
       f'{type(objective).__name__} reads what these rows do not carry: {", ".join(missing)}. Units come with tasks of '
-      'unmask.tasks.register, answers with unmask.tasks.answers; or choose an objective that masks tokens.'
+      'unmask.tasks.TextTask, answers with unmask.tasks.answers; or choose an objective that masks tokens.'
     )
 
 

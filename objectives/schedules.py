@@ -1,6 +1,7 @@
 """Masking rates that change while a model trains. TensorFlow."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import tensorflow as tf
 
@@ -49,8 +50,14 @@ def largest(rate: Rate) -> float:
 
 
 def needs_step(objective: base.Objective) -> bool:
-  """Whether a setting of the objective changes with the step of training."""
-  return any(isinstance(getattr(objective, field.name), LinearRate) for field in dataclasses.fields(objective))
+  """Whether a setting of the objective, or of an objective in it, changes with the step of training."""
+
+  def changes(value: object) -> bool:
+    if isinstance(value, Mapping):
+      return any(map(changes, value.values()))
+    return isinstance(value, LinearRate) or (isinstance(value, base.Objective) and needs_step(value))
+
+  return any(changes(getattr(objective, field.name)) for field in dataclasses.fields(objective))
 
 
 def of_rows(rate: Rate, rows: base.Features) -> tf.Tensor:

@@ -50,7 +50,7 @@ class ScoringRow(NamedTuple):
 
 
 class Scorer(Protocol):
-  """Turns queries into rows.
+  """Turns queries into rows. A dataclass, so that a mixture can name the rule of one of its parts.
 
   Whatever the model, the reads of `rows`, and of `candidate` where they belong to a gap, cover every token of every gap
   exactly once, and those of `whole` every token but the first.

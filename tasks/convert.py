@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from .. import UserError
 from ..objectives import preprocessor
-from ..objectives.base import MODEL_FEATURES, Objective
+from ..objectives.base import MODEL_FEATURES, Features, Objective
 from . import vocabularies
 
 
@@ -19,12 +19,19 @@ class ObjectiveConverter(seqio.FeatureConverter):
   """Corrupts rows and gives the decoder's features; weights are float32, everything else is int32.
 
   Rows are full already, so there is nothing to pack: `pack=True` is refused (seqio's packer would cut weights at their
-  zeros). Masks are drawn anew on every pass if the dataset repeats before its rows are numbered, as seqio's does.
+  zeros). Masks are drawn anew on every pass if the dataset repeats before its rows are numbered, as seqio's does. Rows
+  of a Mixture, which passes on no numbers, are numbered in the order in which they come.
+
+  A decoder that knows nothing but its batch, such as t5x's own, takes a position whose target is 0 for padding and
+  sees both sides only where 'decoder_causal_attention' is 1. So an unscored position inside a segment gets the target
+  `eos` (its weight is 0), and an attention rule that those two features do not say is refused.
 
   Args:
     objective: what to do to the rows.
     vocabulary: of the task's 'targets'.
     seed: decides the corruption.
+    knows_objective: whether the model that reads the batch has the objective's attention rule itself; then any rule
+      will do, and targets are left as the objective gives them.
     pack, use_custom_packing_ops: for callers such as t5x, which pass them; pack must be False.
   """
 
@@ -42,25 +49,41 @@ class ObjectiveConverter(seqio.FeatureConverter):
     objective: Objective,
     vocabulary: seqio.Vocabulary,
     seed: int = 0,
+    knows_objective: bool = False,
     pack: bool = False,
     use_custom_packing_ops: bool = False,
   ):
     if pack:
       raise UserError('ObjectiveConverter reads rows that are full already; use pack=False.')
+    if not knows_objective and objective.attention.kind == 'general':
+      raise UserError(
+        f'{type(objective).__name__}.attention is {objective.attention}: a decoder that knows only its batch, such as '
+        "t5x's own, is causal or bidirectional, alike in all layers. Give it one of these, or take unmask's decoder."
+      )
     super().__init__(pack=False, use_custom_packing_ops=use_custom_packing_ops)
-    self._objective, self._seed = objective, seed
+    self._objective, self._seed, self._knows_objective = objective, seed, knows_objective
     self._special = vocabularies.special_tokens(vocabulary)
 
   def __call__(self, ds: tf.data.Dataset, task_feature_lengths: Mapping[str, int]) -> tf.data.Dataset:
     """Rows of `task_feature_lengths['targets']` tokens to decoder features; UserError if `ds` holds no rows."""
-    missing = [name for name in ('targets', 'segment_ids', 'example_id') if name not in ds.element_spec]
+    missing = [name for name in ('targets', 'segment_ids') if name not in ds.element_spec]
     if missing:
       raise UserError(
         f'The task gives no rows ({", ".join(missing)} missing): end its preprocessors with unmask.tasks.rows.to_rows.'
       )
     self._objective.check(task_feature_lengths['targets'])
+    if 'example_id' not in ds.element_spec:
+      ds = ds.enumerate().map(preprocessor.graph(lambda number, row: row | {'example_id': number}))
     ds = preprocessor.corrupt_rows(self._objective, self._special, self._seed)(ds)
-    return ds.map(lambda row: {name: row[name] for name in self.MODEL_FEATURES})
+    return ds.map(preprocessor.graph(self._features))
+
+  def _features(self, row: Features) -> Features:
+    made = {name: row[name] for name in self.MODEL_FEATURES}
+    if not self._knows_objective:
+      targets = made['decoder_target_tokens']
+      unscored = (targets == 0) & (made['decoder_segment_ids'] > 0)
+      made['decoder_target_tokens'] = tf.where(unscored, self._special.eos, targets)
+    return made
 
   def _convert_features(self, ds: tf.data.Dataset, task_feature_lengths: Mapping[str, int]) -> tf.data.Dataset:
     return self(ds, task_feature_lengths)

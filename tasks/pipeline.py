@@ -16,7 +16,7 @@ import tensorflow as tf
 from .. import UserError
 from ..objectives import preprocessor
 from ..objectives.base import MODEL_FEATURES, Objective, SpecialTokens, Tensor
-from . import cache, prepared, provided, register, rows, vocabularies
+from . import cache, prepared, provided, rows, text_task, vocabularies
 from .units import annotate
 
 _ROWS_PER_BLOCK = 64  # of other people's tasks, which give a row at a time
@@ -38,7 +38,7 @@ class Pipeline:
 
   mixture_or_task_name: str
   task_feature_lengths: Mapping[str, int]
-  task: register.TextTask | prepared.PreparedTask | None = None
+  task: text_task.TextTask | prepared.PreparedTask | None = None
   use_cached: bool = True
   seed: int = 0
   threads: int | None = None
@@ -62,14 +62,7 @@ class Pipeline:
   def open(self, say=print) -> 'Source':
     """Prepares the corpus if it is ours and looks the task up; UserError if it does not exist."""
     folder = self.task.prepare(say) if self.task is not None else None
-    try:
-      provider = seqio.get_mixture_or_task(self.mixture_or_task_name)
-    except ValueError as error:
-      known = sorted([*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()])
-      raise UserError(
-        f'No seqio Task or Mixture is named {self.mixture_or_task_name!r}; registered: {", ".join(known) or "none"}.'
-      ) from error
-    return Source(self, provider, folder)
+    return Source(self, provided.find(self.mixture_or_task_name), folder)
 
 
 class Source:
@@ -80,16 +73,14 @@ class Source:
     folder: where our own corpus lies; None for other people's tasks.
     vocabulary: of 'targets'.
     special: its reserved ids.
+    corpora: names of the tasks of a Mixture, in the order in which training batches count their tokens; else none.
   """
 
   def __init__(self, config: Pipeline, provider: seqio.Task | seqio.Mixture, folder: str | None):
     self.config, self.folder, self._provider = config, folder, provider
-    if 'targets' not in provider.output_features:
-      raise UserError(
-        f'{config.mixture_or_task_name} has no feature "targets"; it has {list(provider.output_features)}.'
-      )
-    self.vocabulary: seqio.Vocabulary = provider.output_features['targets'].vocabulary
+    self.vocabulary: seqio.Vocabulary = provided.vocabulary(provider)
     self.special: SpecialTokens = vocabularies.special_tokens(self.vocabulary)
+    self.corpora: tuple[str, ...] = provided.corpora(provider)
 
   def rows(self, split: str) -> tf.data.Dataset:
     """All rows of a split, once, in the corpus's order; see `rows.make_rows`."""
@@ -156,19 +147,23 @@ class Source:
 
     Yields:
       Dictionaries of the features of `objectives.base`, int32 or float32 [batch_size / num_hosts, model_length];
-      'text_tokens', int32 [batch_size / num_hosts], tokens of the corpus in each row; and 'example_id', int64
-      [batch_size / num_hosts], the rows' numbers in the corpus, -1 for a row of padding, which stays on the host.
+      'text_tokens', int32 [batch_size / num_hosts], tokens of the corpus in each row; and for the host alone
+      'example_id', int64 [batch_size / num_hosts], the rows' numbers in the corpus, -1 for a row of padding, and of a
+      training batch of a Mixture 'corpus_tokens', int32 [len(corpora)], how many tokens of the global batch are whose.
     """
     local = batch_size // num_hosts
     corrupt = preprocessor.corrupt_block(objective, self.special, self.config.seed)
+    wanted = (*MODEL_FEATURES, *objective.more_features)
 
     def features(step: tf.Tensor, rows: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
       whole, is_row = (rows, None) if split == 'train' else _filled(rows, batch_size)
       mine = {name: value[host * local : (host + 1) * local] for name, value in whole.items()}
       mine['step'] = tf.fill([local], step if split == 'train' else tf.int64.max)  # held-out data: as training ends
-      made = {name: value for name, value in corrupt(mine).items() if name in MODEL_FEATURES}
+      made = {name: value for name, value in corrupt(mine).items() if name in wanted}
       made['text_tokens'] = tf.reduce_sum(tf.cast(mine['segment_ids'] > 0, tf.int32), axis=1)
       made['example_id'] = mine['example_id']
+      if split == 'train' and self.corpora:
+        made['corpus_tokens'] = provided.corpus_tokens(whole, len(self.corpora))
       return made if is_row is None else _emptied(made, is_row[host * local : (host + 1) * local])
 
     # The training split is endless: only another one has a last batch.

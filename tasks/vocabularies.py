@@ -1,5 +1,6 @@
 """Vocabularies with every objective's special ids reserved once."""
 
+import functools
 import hashlib
 import os
 from collections.abc import Iterable
@@ -7,15 +8,17 @@ from collections.abc import Iterable
 import numpy as np
 import sentencepiece
 import seqio
+from sentencepiece import sentencepiece_model_pb2
 
 from .. import UserError
 from ..objectives.base import SpecialTokens
+from .hugging_face import HuggingFaceVocabulary
 
 NUM_SENTINELS = 16  # CM3's largest number of masks (arXiv 2201.07520, section 2)
 _SENTINELS = [f'<mask:{i}>' for i in range(NUM_SENTINELS)]
 _SPARE = [f'<special:{i}>' for i in range(10)]  # for objectives to come: mode tokens, prefix/suffix/middle, ...
-_CONTROL = ['[MASK]', '<eoss>', *_SENTINELS, *_SPARE]
-_FIRST_PIECE = 4 + len(_CONTROL)  # after pad, eos, bos, unk and the control symbols: 32
+RESERVED = ('[MASK]', '<eoss>', *_SENTINELS)  # what objectives need besides pad, eos and bos
+_CONTROL = [*RESERVED, *_SPARE]
 BYTE_EXTRA_IDS = len(_CONTROL) + 1  # the byte vocabulary has no bos of its own
 
 
@@ -79,6 +82,21 @@ def byte_vocabulary() -> seqio.ByteVocabulary:
   return seqio.ByteVocabulary(extra_ids=BYTE_EXTRA_IDS)
 
 
+def from_file(path: str) -> seqio.Vocabulary:
+  """The vocabulary of a SentencePiece model or a Hugging Face tokenizer.json, which has the reserved ids.
+
+  Raises:
+    UserError: it is missing, damaged, or has them not.
+  """
+  is_json = path.endswith('.json')
+  vocabulary = HuggingFaceVocabulary(path) if is_json else sentencepiece_vocabulary(path)
+  try:
+    special_tokens(vocabulary)
+  except UserError as error:
+    raise UserError(f'{path} has no reserved ids ({error}); give it some: unmask convert-vocab.') from error
+  return vocabulary
+
+
 def sentencepiece_vocabulary(path: str) -> seqio.SentencePieceVocabulary:
   """The vocabulary of a '.model' file; UserError if it is missing or damaged."""
   try:
@@ -92,20 +110,21 @@ def sentencepiece_vocabulary(path: str) -> seqio.SentencePieceVocabulary:
 def special_tokens(vocabulary: seqio.Vocabulary) -> SpecialTokens:
   """The reserved ids of a vocabulary.
 
-  Vocabularies trained here have them in front; any other seqio vocabulary needs `extra_ids`, of which the last ones are
-  taken: [MASK], end of span, the sentinels, and bos where the vocabulary has none.
+  Vocabularies trained or converted here have them by name; any other seqio vocabulary needs `extra_ids`, of which the
+  last ones are taken: [MASK], end of span, the sentinels, and bos where the vocabulary has none.
   """
   if isinstance(vocabulary, seqio.SentencePieceVocabulary):
     processor = vocabulary.tokenizer
-    if processor.piece_to_id('[MASK]') == 4 and processor.id_to_piece(_FIRST_PIECE - 1) == _SPARE[-1]:
-      sentinels = tuple(range(6, 6 + NUM_SENTINELS))
-      text = (_FIRST_PIECE, processor.vocab_size())
-      return SpecialTokens(pad=0, eos=1, bos=2, mask=4, end_of_span=5, sentinels=sentinels, text=text)
+    if all(processor.is_control(processor.piece_to_id(name)) for name in RESERVED):
+      return _named(vocabulary.sp_model)
+  if isinstance(vocabulary, HuggingFaceVocabulary):
+    return vocabulary.special_tokens(RESERVED)
   size, extra = vocabulary.vocab_size, vocabulary.extra_ids
   needed = NUM_SENTINELS + 3
   if extra < needed:
     raise UserError(
-      f'The vocabulary has extra_ids={extra}; objectives need {needed} reserved ids: give it extra_ids={needed}.'
+      f'The vocabulary has extra_ids={extra}; objectives need {needed} reserved ids: give it extra_ids={needed}, or '
+      'convert its file by `unmask convert-vocab`.'
     )
   bos = getattr(vocabulary, 'bos_id', None) if isinstance(vocabulary, seqio.SentencePieceVocabulary) else None
   bos = bos if bos is not None and bos > 0 else size - needed
@@ -125,9 +144,47 @@ def special_tokens(vocabulary: seqio.Vocabulary) -> SpecialTokens:
   )
 
 
+def check_reserved(model: bytes, where: str) -> None:
+  """Raises UserError if the reserved ids of a SentencePiece model cannot be used, naming where it is from."""
+  try:
+    _named(model)
+  except UserError as error:
+    raise UserError(f'{where}: {error}') from error
+
+
+@functools.lru_cache(maxsize=8)  # asked for with every token that is shown
+def _named(model: bytes) -> SpecialTokens:
+  """The reserved ids by their names; UserError if ordinary pieces do not lie beside each other."""
+  processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+  proto = sentencepiece_model_pb2.ModelProto.FromString(model)
+  kinds = (proto.SentencePiece.NORMAL, proto.SentencePiece.BYTE)
+  ordinary = [i for i, piece in enumerate(proto.pieces) if piece.type in kinds]
+  mask, end_of_span, *sentinels = (processor.piece_to_id(name) for name in RESERVED)
+  low, high = ordinary[0], ordinary[-1] + 1
+  inside = [i for i in (mask, end_of_span, *sentinels) if low <= i < high]
+  if low < 1 or inside or min(processor.eos_id(), processor.bos_id()) < 1:
+    raise UserError(
+      'The SentencePiece model needs bos and eos, no ordinary piece at id 0, which is padding, and its reserved ids '
+      'before or behind all ordinary pieces.'
+    )
+  return SpecialTokens(
+    pad=0,
+    eos=processor.eos_id(),
+    bos=processor.bos_id(),
+    mask=mask,
+    end_of_span=end_of_span,
+    sentinels=tuple(sentinels),
+    text=(low, high),
+  )
+
+
 def fingerprint(vocabulary: seqio.Vocabulary) -> str:
   """Tells vocabularies apart by content: equal ids mean equal text iff fingerprints are equal."""
-  content = vocabulary.sp_model if isinstance(vocabulary, seqio.SentencePieceVocabulary) else type(vocabulary).__name__
+  content: object = type(vocabulary).__name__
+  if isinstance(vocabulary, seqio.SentencePieceVocabulary):
+    content = vocabulary.sp_model
+  elif isinstance(vocabulary, HuggingFaceVocabulary):
+    content = vocabulary.content
   return hashlib.sha1(repr((content, special_tokens(vocabulary))).encode()).hexdigest()[:16]
 
 
@@ -143,12 +200,16 @@ class Encoder:
     """Ids without bos and eos, int32 each."""
     if isinstance(self.vocabulary, seqio.SentencePieceVocabulary):
       ids = self.vocabulary.tokenizer.encode(texts, num_threads=os.cpu_count() or 1)
+    elif isinstance(self.vocabulary, HuggingFaceVocabulary):
+      ids = [found.ids for found in self.vocabulary.tokenizer.encode_batch(texts, add_special_tokens=False)]
     else:
       ids = [self.vocabulary.encode(text) for text in texts]
     return [np.asarray(row, np.int32) for row in ids]
 
   def offsets(self, ids: np.ndarray, text: str) -> tuple[np.ndarray, np.ndarray]:
     """First and one-past-last character of each token, the leading space left out; UserError if they do not add up."""
+    if isinstance(self.vocabulary, HuggingFaceVocabulary):
+      return self.vocabulary.offsets(text)
     ends = np.cumsum(self._lengths[ids]) - self._prefix
     if len(ids) and ends[-1] != len(text):
       raise UserError(
@@ -169,6 +230,8 @@ def _piece_lengths(vocabulary: seqio.Vocabulary) -> tuple[np.ndarray, np.ndarray
   """Characters of each id, how many of them are a leading space, and the artificial space before a text."""
   size = vocabulary.vocab_size
   lengths, spaces = np.zeros(size, np.int64), np.zeros(size, np.int64)
+  if isinstance(vocabulary, HuggingFaceVocabulary):
+    return lengths, spaces, 0  # it says itself where its tokens lie
   if not isinstance(vocabulary, seqio.SentencePieceVocabulary):
     data = np.arange(256)
     lengths[3 : 3 + 256] = (data < 0x80) | (data >= 0xC0)
@@ -187,6 +250,8 @@ def _piece_lengths(vocabulary: seqio.Vocabulary) -> tuple[np.ndarray, np.ndarray
 
 def token_name(vocabulary: seqio.Vocabulary, token: int) -> str:
   """One id as a person reads it: a piece with its leading space, or the name of a special id."""
+  if isinstance(vocabulary, HuggingFaceVocabulary):
+    return vocabulary.names[int(token)] if vocabulary.is_special(token) else vocabulary.decode([int(token)])
   special = special_tokens(vocabulary)
   names = {
     special.pad: '<pad>',

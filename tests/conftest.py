@@ -6,7 +6,9 @@ import os
 import pathlib
 from collections.abc import Iterator
 
-os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} --xla_force_host_platform_device_count=8'.strip()
+import virtual_devices
+
+os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {virtual_devices.flags(8)}'.strip()
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 os.environ['JAX_ENABLE_COMPILATION_CACHE'] = 'false'  # nothing that is tested comes from an earlier run
@@ -33,10 +35,10 @@ def _alone(name: str) -> Iterator[None]:
 @pytest.fixture(scope='session')
 def default_task():
   """The default corpus, prepared under data/ as `make ablation` does it."""
-  from unmask.tasks import default_text, register
+  from unmask.tasks import default_text, text_task
 
   corpus = default_text.DefaultText(download_dir=str(ROOT / 'data' / 'downloads'))
-  task = register.TextTask(name='default_text', corpus=corpus, data_dir=str(ROOT / 'data'))
+  task = text_task.TextTask(name='default_text', corpus=corpus, data_dir=str(ROOT / 'data'))
   with _alone('default_text'):
     task.prepare(say=lambda line: None)
   return task
@@ -59,6 +61,15 @@ def small_text(default_task, tmp_path_factory) -> str:
   for number, document in zip(range(300), default_task.corpus.documents(), strict=False):
     (folder / f'{number:03d}.txt').write_text(document['text'], encoding='utf-8')
   return str(folder / '*.txt')
+
+
+@pytest.fixture(scope='session')
+def transformers(tmp_path_factory):
+  """Hugging Face's libraries, in a process of their own."""
+  import hugging_face
+
+  with hugging_face.transformers(tmp_path_factory.mktemp('hugging_face')) as side:
+    yield side
 
 
 @pytest.fixture

@@ -55,8 +55,8 @@ def evaluate(
     say: gets a line for each thing that is left out.
 
   Returns:
-    {'checkpoint', 'sees', 'home', 'tests': {name: what `_described` gives}}, tests of this suite only. Losses are in
-    nats a token; standard errors take the items about one text as one.
+    {'checkpoint', 'sees', 'home', 'scorer', 'tests': {name: what `described` gives}}, tests of this suite only. Losses
+    are in nats a token; standard errors take the items about one text as one.
 
   Raises:
     UserError: there is no such checkpoint or it is damaged, the model is another one than was trained, or a test's
@@ -73,7 +73,8 @@ def evaluate(
     scorer = objective.scorer(source.special)
     asked = [test for test in asked if _scorer(test, scorer) is not None]
     kept = Kept(model_dir, step)
-    facts = {'checkpoint': step, 'sees': scorer.sees, 'home': objective.home}
+    kept.require_scorer(repr(scorer))
+    facts = {'checkpoint': step, 'sees': scorer.sees, 'home': objective.home, 'scorer': repr(scorer)}
     for note in material.notes:
       say(note)
     missing = _first_process_says([not kept.has(test.name, test.digest()) for test in asked])

@@ -35,6 +35,11 @@ class Kept:
     except Exception:  # a torn file may be anything; it is written anew
       self.facts, self._arrays = {}, {}
 
+  def require_scorer(self, scorer: str) -> None:
+    """Forgets answers that were given through another scorer than the one with this text."""
+    if self.facts.get('scorer', scorer) != scorer:
+      self.facts, self._arrays = {}, {}
+
   def has(self, name: str, asked: str) -> bool:
     """Whether these questions were answered under this name."""
     test = self.facts.get('tests', {}).get(name)

@@ -47,6 +47,11 @@ class Sweep:
   def runs(self) -> list[Run]:
     return [run for cell in self.cells for run in cell.runs]
 
+  @property
+  def averaged(self) -> bool:
+    """Whether any cell has several seeds, so that figures are means."""
+    return any(len(cell.runs) > 1 for cell in self.cells)
+
   @functools.cached_property
   def tests(self) -> dict[str, Test]:
     """Tests by name, each as the first run that was asked it has it."""

@@ -79,7 +79,7 @@ def heat_map(sweep: Sweep, test: str) -> Plot:
       f'heat-{test}',
       shown.title,
       f'{shown.title} by length of the context and depth of the answer; means over both: {alt}.',
-      'Means over seeds; the depth is how far into the context the answer stands. '
+      f'{"Means over seeds. " if sweep.averaged else ""}The depth is how far into the context the answer stands. '
       + (f'Dashed on the scale: {shown.primary.baseline_is}.' if base is not None else ''),
     )
 

@@ -127,12 +127,11 @@ def _lead(sweep: Sweep) -> str:
 
 
 def _reading(sweep: Sweep) -> str:
-  fewest = min(len(cell.runs) for cell in sweep.cells)
-  interval = (
-    'figures are means over seeds, and ± is the 95 % interval over seeds (Student t).'
-    if fewest > 1
-    else 'figures are means over seeds; where a cell has one seed there is no ± (see above).'
-  )
+  interval = 'each figure is of one trained model, so there is no ± (see above).'
+  if sweep.averaged:
+    fewest = min(len(cell.runs) for cell in sweep.cells)
+    alone = '' if fewest > 1 else '; a cell with one seed has none (see above)'
+    interval = f'figures are means over seeds, and ± is the 95 % interval over seeds (Student t){alone}.'
   return (
     f'Losses are in nats a token, all else in per cent; ↓ lower is better, ↑ higher is better; {interval} Each '
     'model answers through its own scorer: what it may see stands in the second column.'

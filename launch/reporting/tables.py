@@ -117,9 +117,10 @@ def costs(sweep: Sweep) -> Table:
   known = {head: show for head, show in columns.items() if any(show(cell) != NOTHING for cell in sweep.cells)}
   rows = [(Entry(cell.name), *(Entry(show(cell)) for show in known.values())) for cell in sweep.cells]
   caption = (
-    'Means over seeds. Tokens read are those of the text, without the ids that an objective adds. Model FLOPs are 6 a '
-    'parameter and position plus attention, causal attention counted half, the output head only where something is '
-    'scored, and nothing for padding. MFU is their rate over the peak of the devices, of which a CPU’s is measured.'
+    f'{"Means over seeds. " if sweep.averaged else ""}Tokens read are those of the text, without the ids that an '
+    'objective adds. Model FLOPs are 6 a parameter and position plus attention, causal attention counted half, the '
+    'output head only where something is scored, and nothing for padding. MFU is their rate over the peak of the '
+    'devices, of which a CPU’s is measured.'
   )
   return Table('costs', 'Cost', ('cell', *known), tuple(rows), caption)
 

@@ -9,7 +9,7 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import yaml
 
@@ -17,15 +17,26 @@ from ... import UserError
 from .. import exits, files
 from .plans import Plan
 
-AGAIN = (exits.HUNG, exits.PREEMPTED, 128 + 9, 128 + 15)
+AGAIN = (exits.HUNG, exits.PREEMPTED, exits.LOST, exits.ABORTED, 128 + 9, 128 + 15)
 """Exit statuses after which the same command goes on: the last two are of a process that was killed by a signal."""
+
+
+Document = Callable[[str, Sequence[str], str], dict[str, Any]]
+"""A scheduler's document of a run by its name there, the arguments of `unmask train`, and the run's MODEL_DIR."""
 
 
 class Engine(Protocol):
   """A scheduler whose files can be written."""
 
-  def check(self, sweep_dir: str) -> None:
-    """UserError unless its machines can all write there, and what it needs was given."""
+  folder: str
+  SUBMIT: ClassVar[str]
+  """A command with FILE in it."""
+
+  def check(self, place: str) -> None:
+    """UserError unless its machines can all write to that SWEEP_DIR or MODEL_DIR, and what it needs was given."""
+
+  def document(self, title: str, command: Sequence[str], model_dir: str) -> dict[str, Any]:
+    """See `Document`."""
 
   def write(self, sweep: str, plans: Sequence[Plan], tuning: bool) -> None:
     """Writes a file a cell, and a README that says how to submit them.
@@ -37,12 +48,12 @@ class Engine(Protocol):
     """
 
 
-def check_shared(sweep_dir: str) -> None:
-  """Raises UserError for a SWEEP_DIR that lies below the present folder, which other machines do not have."""
-  if not files.is_remote(sweep_dir) and not os.path.isabs(sweep_dir):
+def check_shared(place: str) -> None:
+  """Raises UserError for a folder that lies below the present one, which other machines do not have."""
+  if not files.is_remote(place) and not os.path.isabs(place):
     raise UserError(
-      f'SWEEP_DIR is {sweep_dir!r}; machines of a cluster need one that all of them have: gs://BUCKET/FOLDER, or the '
-      'absolute path of a shared disk.'
+      f'The run would go to {place!r}; machines of a cluster need a place that all of them have: gs://BUCKET/FOLDER, '
+      'or the absolute path of a shared disk.'
     )
 
 
@@ -76,7 +87,7 @@ def write_files(
   folder: str,
   sweep: str,
   plans: Sequence[Plan],
-  document: Callable[[str, Plan], dict[str, Any]],
+  document: Document,
   submit: str,
   tuning: bool,
   notes: Sequence[str],
@@ -87,27 +98,53 @@ def write_files(
     folder: made if it is not there; YAML files of an earlier call are removed, for their cells may be done.
     sweep: its name.
     plans: to run.
-    document: the scheduler's, by its name and plan.
+    document: the scheduler's.
     submit: a command with FILE in it.
     tuning: see `Engine.write`.
     notes: lines of the README.
   """
   titles = names([f'{sweep}-{one.cell.name}' for one in plans])
-  documents = {title: document(title, one) for title, one in zip(titles, plans, strict=True)}
+  pairs = zip(titles, plans, strict=True)
+  documents = {title: document(title, one.command, one.cell.model_dir) for title, one in pairs}
   try:
     os.makedirs(folder, exist_ok=True)
     for old in os.listdir(folder):
       if old.endswith('.yaml'):
         os.remove(os.path.join(folder, old))
     for title, made in documents.items():
-      text = yaml.safe_dump(made, sort_keys=False, width=120)
-      with open(os.path.join(folder, f'{title}.yaml'), 'w', encoding='utf-8') as file:
-        file.write(f'# One cell of the sweep {sweep}: {submit.replace("FILE", f"{title}.yaml")}\n{text}')
+      _write(folder, title, made, f'One cell of the sweep {sweep}', submit)
     with open(os.path.join(folder, 'README.md'), 'w', encoding='utf-8') as file:
       file.write(_readme(sweep, titles, submit, tuning, notes))
   except OSError as error:
     raise UserError(f'The files cannot be written to {folder!r}: {files.reason(error)}.') from error
   print(f'{len(documents)} files are in {folder}; README.md there says how to submit them.')
+
+
+def write_one(folder: str, name: str, command: Sequence[str], model_dir: str, document: Document, submit: str) -> str:
+  """Writes the file of one run, and says how to submit it; returns its path.
+
+  Args:
+    folder: made if it is not there.
+    name: of the run; the file's is what `names` makes of it.
+    command, model_dir: see `Document`.
+    document: the scheduler's.
+    submit: a command with FILE in it.
+  """
+  (title,) = names([name])
+  path = os.path.join(folder, f'{title}.yaml')
+  try:
+    os.makedirs(folder, exist_ok=True)
+    _write(folder, title, document(title, command, model_dir), f'One run, to {model_dir}', submit)
+  except OSError as error:
+    raise UserError(f'{path} cannot be written: {files.reason(error)}.') from error
+  print(f'Read it, then submit it: {submit.replace("FILE", shlex.quote(path))}')
+  return path
+
+
+def _write(folder: str, title: str, document: dict[str, Any], what: str, submit: str) -> None:
+  text = yaml.safe_dump(document, sort_keys=False, width=120)
+  with open(os.path.join(folder, f'{title}.yaml'), 'w', encoding='utf-8') as file:
+    file.write(f'# {what}: {submit.replace("FILE", f"{title}.yaml")}\n{text}')
 
 
 def _readme(sweep: str, titles: Sequence[str], submit: str, tuning: bool, notes: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ jobset.sigs.k8s.io/docs/tasks/failure_policy.
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from ... import UserError
 from .. import exits, slices
@@ -40,6 +40,8 @@ class JobSet:
     most_restarts: after which a cell is given up.
   """
 
+  SUBMIT: ClassVar[str] = 'kubectl apply --server-side -f FILE'
+
   folder: str
   accelerator: str
   image: str
@@ -47,9 +49,9 @@ class JobSet:
   service_account: str | None = None
   most_restarts: int = 100
 
-  def check(self, sweep_dir: str) -> None:
+  def check(self, place: str) -> None:
     """See `engines.Engine`."""
-    engines.check_shared(sweep_dir)
+    engines.check_shared(place)
     self.hosts()
 
   @property
@@ -79,9 +81,9 @@ class JobSet:
       'a node pool of that topology for each slice.',
       f'The image {self.image} must have `unmask` and the gin files that the commands name.',
     ]
-    engines.write_files(self.folder, sweep, plans, self.document, 'kubectl apply --server-side -f FILE', tuning, notes)
+    engines.write_files(self.folder, sweep, plans, self.document, self.SUBMIT, tuning, notes)
 
-  def document(self, title: str, one: Plan) -> dict[str, Any]:
+  def document(self, title: str, command: Sequence[str], model_dir: str) -> dict[str, Any]:
     """A JobSet."""
     return {
       'apiVersion': 'jobset.x-k8s.io/v1alpha2',
@@ -92,7 +94,7 @@ class JobSet:
         # One slice is one node pool: no child job may be spread over two.
         'annotations': {
           'alpha.jobset.sigs.k8s.io/exclusive-topology': 'cloud.google.com/gke-nodepool',
-          'unmask/cell': one.cell.model_dir,
+          'unmask/model-dir': model_dir,
         },
       },
       'spec': {
@@ -102,11 +104,13 @@ class JobSet:
           'maxRestarts': self.most_restarts,
           'rules': [{'name': 'mend', 'action': 'FailJobSet', 'onJobFailureReasons': ['PodFailurePolicy']}],
         },
-        'replicatedJobs': [{'name': 'slice', 'replicas': self.topology.slices, 'template': {'spec': self._job(one)}}],
+        'replicatedJobs': [
+          {'name': 'slice', 'replicas': self.topology.slices, 'template': {'spec': self._job(command)}}
+        ],
       },
     }
 
-  def _job(self, one: Plan) -> dict[str, Any]:
+  def _job(self, command: Sequence[str]) -> dict[str, Any]:
     """A slice's job, a pod a host. What fails in one pod ends all, and the JobSet starts all again."""
     hosts, _ = self.hosts()
     mend = {'containerName': _CONTAINER, 'operator': 'In', 'values': [_CRASHED, exits.MISTAKE]}
@@ -116,10 +120,10 @@ class JobSet:
       'completionMode': 'Indexed',
       'backoffLimit': 0,
       'podFailurePolicy': {'rules': [{'action': 'FailJob', 'onExitCodes': mend}]},
-      'template': {'spec': self._pod(one)},
+      'template': {'spec': self._pod(command)},
     }
 
-  def _pod(self, one: Plan) -> dict[str, Any]:
+  def _pod(self, command: Sequence[str]) -> dict[str, Any]:
     topology, (_, chips) = self.topology, self.hosts()
     selector = {
       'cloud.google.com/gke-tpu-accelerator': _SELECTORS[topology.kind],
@@ -129,7 +133,7 @@ class JobSet:
       'name': _CONTAINER,
       'image': self.image,
       'command': ['unmask', 'train'],
-      'args': list(one.command),
+      'args': list(command),
       'env': [{'name': 'PYTHONUNBUFFERED', 'value': '1'}],
       'resources': {'requests': {'google.com/tpu': chips}, 'limits': {'google.com/tpu': chips}},
     }

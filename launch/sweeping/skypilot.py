@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from ... import UserError
 from .. import slices
@@ -24,14 +24,16 @@ class SkyPilot:
     spot: whether on machines that may be taken away.
   """
 
+  SUBMIT: ClassVar[str] = 'sky jobs launch --yes FILE'
+
   folder: str
   accelerator: str
   infra: str | None = None
   spot: bool = True
 
-  def check(self, sweep_dir: str) -> None:
+  def check(self, place: str) -> None:
     """See `engines.Engine`."""
-    engines.check_shared(sweep_dir)
+    engines.check_shared(place)
     self.accelerators()
 
   def accelerators(self) -> str:
@@ -51,10 +53,11 @@ class SkyPilot:
       'folder goes along as `workdir`: call `sky` from where `unmask sweep` was called. Credentials for the bucket are',
       'those of the machines.',
     ]
-    engines.write_files(self.folder, sweep, plans, self.task, 'sky jobs launch --yes FILE', tuning, notes)
+    engines.write_files(self.folder, sweep, plans, self.document, self.SUBMIT, tuning, notes)
 
-  def task(self, title: str, one: Plan) -> dict[str, Any]:
+  def document(self, title: str, command: Sequence[str], model_dir: str) -> dict[str, Any]:
     """A SkyPilot task."""
+    del model_dir  # the command has it
     gpu = not self.accelerators().startswith('tpu-')
     extra = "'jax[cuda12]'" if gpu else '-r requirements-tpu-compile.txt'
     infra = {'infra': self.infra} if self.infra else {}
@@ -77,5 +80,5 @@ class SkyPilot:
         f'.venv-job/bin/pip install -c constraints.txt -r requirements.txt -r requirements-gcs.txt {extra}\n'
         '.venv-job/bin/pip install --no-deps -e .\n'
       ),
-      'run': engines.shell('.venv-job/bin/unmask train', one.command),
+      'run': engines.shell('.venv-job/bin/unmask train', command),
     }

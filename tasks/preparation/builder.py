@@ -106,7 +106,7 @@ class Builder:
     engine: Engine,
     say: Callable[[str], None],
     *,
-    vocabulary_size: int | None,
+    vocabulary: int | str | None,
     lexicon: Lexicon | Settings,
     training_fingerprint: str,
   ):
@@ -115,12 +115,12 @@ class Builder:
       job: where, and for which task.
       engine: does the work on shards.
       say: gets a line for each stage.
-      vocabulary_size: None takes bytes.
+      vocabulary: ids of one to train, or the file of one made before; None takes bytes.
       lexicon: one made before, or what to take of this corpus.
       training_fingerprint: goes into the lexicon.
     """
     self._job, self._engine, self._say = job, engine, say
-    self._vocabulary_size, self._lexicon, self._fingerprint = vocabulary_size, lexicon, training_fingerprint
+    self._wanted, self._lexicon, self._fingerprint = vocabulary, lexicon, training_fingerprint
     self._began = time.monotonic()
 
   def run(self, corpus: corpora.Corpus, longest: int) -> dict:
@@ -163,13 +163,19 @@ class Builder:
     return counts
 
   def _vocabulary(self, counts: spill.Counts) -> seqio.Vocabulary:
-    if self._vocabulary_size is None:
+    wanted = self._wanted
+    if wanted is None:
       return vocabularies.byte_vocabulary()
+    if isinstance(wanted, str):
+      given = vocabularies.from_file(wanted)
+      shutil.copyfile(wanted, self._job.path(stages.TOKENIZER if wanted.endswith('.json') else stages.MODEL))
+      self._stage(f'vocabulary of {given.vocab_size:,} ids, from {wanted}')
+      return stages.load_vocabulary(self._job.folder)
     share = VOCABULARY_CHARACTERS / counts.training_characters
-    path = self._job.path('vocabulary.model')
-    vocabularies.train_sentencepiece(self._job.lines(share), path, self._vocabulary_size)
+    path = self._job.path(stages.MODEL)
+    vocabularies.train_sentencepiece(self._job.lines(share), path, wanted)
     of = f', trained on {share:.1%} of the lines' if share < 1 else ''
-    self._stage(f'vocabulary of {self._vocabulary_size:,} ids{of}')
+    self._stage(f'vocabulary of {wanted:,} ids{of}')
     return stages.load_vocabulary(self._job.folder)
 
   def _collocations(self, corpus: corpora.Corpus, longest: int) -> Lexicon:

@@ -26,6 +26,7 @@ from ..units.lexicon import Lexicon
 from ..units.segmentation import Segmenter
 
 SPLITS = ('train', 'validation')
+MODEL, TOKENIZER = 'vocabulary.model', 'tokenizer.json'  # a vocabulary's file: SentencePiece's, or Hugging Face's
 _BATCH = 256  # documents annotated at a time ...
 _BATCH_CHARACTERS = 2_000_000  # ... or fewer, of this many characters
 _CREDITS = ('id', 'license', 'source')  # of every cached document, as text
@@ -223,5 +224,7 @@ def _credit(document: Document) -> dict[str, str]:
 
 def load_vocabulary(folder: str) -> seqio.Vocabulary:
   """The vocabulary of a prepared folder."""
-  path = os.path.join(folder, 'vocabulary.model')
-  return vocabularies.sentencepiece_vocabulary(path) if os.path.exists(path) else vocabularies.byte_vocabulary()
+  for name in (MODEL, TOKENIZER):
+    if os.path.exists(path := os.path.join(folder, name)):
+      return vocabularies.from_file(path)
+  return vocabularies.byte_vocabulary()

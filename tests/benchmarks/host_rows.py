@@ -26,7 +26,7 @@ from unmask.objectives.meap import MEAP
 from unmask.objectives.next_token import NextToken
 from unmask.objectives.pmi_masking import PMIMasking
 from unmask.objectives.salient_span import SalientSpan
-from unmask.tasks import default_text, pipeline, register
+from unmask.tasks import default_text, pipeline, text_task
 
 OBJECTIVES = {
   'next_token': NextToken(),
@@ -91,7 +91,7 @@ def main() -> None:
   flags.add_argument('--rows', type=int, default=2048)
   flags.add_argument('--data_dir', default='data')
   options = flags.parse_args()
-  task = register.TextTask(
+  task = text_task.TextTask(
     name='default_text',
     corpus=default_text.DefaultText(download_dir=f'{options.data_dir}/downloads'),
     data_dir=options.data_dir,

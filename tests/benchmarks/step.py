@@ -56,10 +56,18 @@ KINDS = {'causal': (CAUSAL, 1.0), 'bidirectional': (BIDIRECTIONAL, 0.15)}
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-  """The two parts of an objective that the step needs."""
+  """The parts of an objective that the step needs."""
 
   attention: AttentionSpec
-  loss = staticmethod(loss.weighted_cross_entropy)
+  more_features: tuple[str, ...] = ()
+
+  def loss(self, cross_entropy, weights, batch):
+    del batch
+    return loss.weighted_cross_entropy(cross_entropy, weights)
+
+  def counts(self, batch):
+    del batch
+    return {}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
+import virtual_devices
 from unmask.launch import checkpoints, meters, metrics
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -105,19 +106,27 @@ class Zygote:
     processes: tuple | None = None,
     files: tuple[str, ...] = (),
     slow: float = 0.0,
+    environment: dict[str, str] | None = None,
     **bindings,
   ) -> Run:
     """Begins `unmask train` of the tiny decoder; `bindings` override those of TINY, `slow` is as in `zygote`."""
     given = TINY | {'MODEL_DIR': str(model_dir)} | bindings
     argv = ['train', '--gin_file=gin/runs/pretrain.gin', f'--gin_file=gin/objectives/{objective}.gin']
     argv += [f'--gin_file={file}' for file in files] + [f'--gin.{name}={value}' for name, value in given.items()]
-    return self.command(argv, devices, processes, slow)
+    return self.command(argv, devices, processes, slow, environment)
 
-  def command(self, argv: list[str], devices: int = 1, processes: tuple | None = None, slow: float = 0.0) -> Run:
-    """Begins any command."""
+  def command(
+    self,
+    argv: list[str],
+    devices: int = 1,
+    processes: tuple | None = None,
+    slow: float = 0.0,
+    environment: dict[str, str] | None = None,
+  ) -> Run:
+    """Begins any command; `environment` is added to this process's."""
     self._logs += 1
     log = self._folder / f'run-{self._logs}.log'
-    environment = {'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}'}
+    environment = {'XLA_FLAGS': virtual_devices.many(devices)} | (environment or {})
     order = {'argv': argv, 'environment': environment, 'log': str(log), 'processes': processes, 'slow': slow}
     return Run(self, self.ask(order, 120), log)
 

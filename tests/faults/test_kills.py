@@ -7,14 +7,16 @@ import signal
 import time
 
 import runs
+import virtual_devices
 
 STEPS, PERIOD, KILLS = 150, 10, 50
 SETTINGS = {'TRAIN_STEPS': STEPS, 'CHECKPOINT_PERIOD': PERIOD, 'train.microbatches': 2, 'EVAL_PERIOD': 25}
 SETTINGS |= {'BATCH_SIZE': 32, 'TASK_FEATURE_LENGTHS': "{'targets': 128}"}  # a checkpoint is written in fewer updates
+RUN = SETTINGS | {'environment': {'XLA_FLAGS': virtual_devices.flags(1)}}  # and they are slow
 
 
 def test_fifty_kills(zygote, tmp_path):
-  zygote.train(tmp_path / 'whole', 'mlm', **SETTINGS)
+  zygote.train(tmp_path / 'whole', 'mlm', **RUN)
   model_dir, draw = tmp_path / 'killed', random.Random(0)
   half_written = lambda: [
     int(path.name.split('.')[0]) for path in model_dir.glob('checkpoints/*.orbax-checkpoint-tmp*')
@@ -23,9 +25,10 @@ def test_fifty_kills(zygote, tmp_path):
   done = lambda: (model_dir / 'done.json').exists()
   caught, lost, kept = 0, [], []
   for number in range(KILLS):
-    run = zygote.start(model_dir, 'mlm', **SETTINGS)
+    writing = number % 5 == 4
+    run = zygote.start(model_dir, 'mlm', slow=0.3 if writing else 0.0, **RUN)
     target = (number + 1) * (STEPS - 10) // KILLS  # it gets a little further each time
-    if number % 5 == 4:  # while a checkpoint is being written
+    if writing:  # while a checkpoint is being written
       run.until(lambda: bool(half_written()) or done())
     elif number % 5 == 3:  # anywhere in the start
       time.sleep(draw.random() * 3)
@@ -41,5 +44,5 @@ def test_fifty_kills(zygote, tmp_path):
     lost.append(step() - max(half_written() + kept, default=0))
   assert caught >= KILLS // 10  # some of the kills were during a write
   assert max(lost) <= PERIOD + 2  # one update may be under way, and one is told late
-  zygote.train(model_dir, 'mlm', **SETTINGS)
+  zygote.train(model_dir, 'mlm', **RUN)
   runs.assert_same(tmp_path / 'whole', model_dir)

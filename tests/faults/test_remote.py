@@ -19,6 +19,7 @@ import jax
 import numpy as np
 import pytest
 import report_cells
+import virtual_devices
 from unmask.launch import meters, reporting
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -65,7 +66,8 @@ def _until_it_answers(server: subprocess.Popen, address: str) -> None:
 
 def _environment(address: str) -> dict[str, str]:
   """Leads all four libraries that reach buckets to the server, and none of them to Google."""
-  return {name: value for name, value in os.environ.items() if name != 'XLA_FLAGS'} | {
+  return os.environ | {
+    'XLA_FLAGS': virtual_devices.flags(1),
     'STORAGE_EMULATOR_HOST': address,  # gcsfs and google-cloud-storage
     'TENSORSTORE_GCS_HTTP_URL': address,
     'GOOGLE_AUTH_TOKEN_FOR_TESTING': 'none',  # TensorStore looks for no credentials

@@ -6,6 +6,8 @@ import seqio
 import tensorflow as tf
 from objective_table import TABLE
 from unmask import UserError
+from unmask.models import attention
+from unmask.objectives import attention as base_attention
 from unmask.objectives import causal_masked, masked_lm, meap, preprocessor
 from unmask.objectives.base import MODEL_FEATURES
 from unmask.tasks import convert, pipeline, rows, vocabularies
@@ -27,6 +29,19 @@ def test_get_dataset_gives_the_decoders_batch(name, default_source):
     assert value.shape == (16, length)
     assert value.dtype == (np.float32 if key == 'decoder_loss_weights' else np.int32)
   assert batch['decoder_loss_weights'].sum() > 0
+  segments = batch['decoder_segment_ids']
+  np.testing.assert_array_equal(
+    _seen_by_t5x(batch), np.asarray(attention.visible(segments, objective.attention.ordered_in(0, 1)))
+  )
+
+
+def _seen_by_t5x(batch):
+  """Who sees whom in t5x's decoder-only network, by its rule (layers.make_decoder_mask): bool [batch, query, key]."""
+  targets, segments, both = (batch[f'decoder_{name}'] for name in ('target_tokens', 'segment_ids', 'causal_attention'))
+  pairs = lambda x, rule: rule(x[:, :, np.newaxis], x[:, np.newaxis, :])
+  causal = np.tri(targets.shape[1], dtype=bool)[np.newaxis]
+  seen = causal | pairs(both > 0, np.logical_and)
+  return seen & pairs(targets > 0, np.logical_and) & pairs(segments, np.equal)
 
 
 def test_the_converter_and_the_pipeline_agree(default_source):
@@ -60,6 +75,10 @@ def test_packing_and_tasks_without_rows_are_refused(default_source):
   with pytest.raises(UserError, match='pack=False'):
     convert.ObjectiveConverter(meap.MEAP(), default_source.vocabulary, pack=True)
   converter = convert.ObjectiveConverter(meap.MEAP(), default_source.vocabulary)
+  rule = base_attention.AttentionSpec(ordered=(True, False))
+  with pytest.raises(UserError, match=r'MaskedLM.attention is .*alike in all layers'):
+    convert.ObjectiveConverter(masked_lm.MaskedLM(attention=rule), default_source.vocabulary)
+  convert.ObjectiveConverter(masked_lm.MaskedLM(attention=rule), default_source.vocabulary, knows_objective=True)
   plain = tf.data.Dataset.from_tensors({'targets': tf.range(5)})
   with pytest.raises(UserError, match='to_rows'):
     converter(plain, {'targets': 64})
@@ -89,3 +108,7 @@ def test_a_mixture_and_a_task_of_somebody_else(default_source):
     seqio.MixtureRegistry.add('ours_twice', [('default_text', 1.0)])
   mixed = pipeline.Pipeline(mixture_or_task_name='ours_twice', task_feature_lengths={'targets': 64}).open()
   assert next(mixed.batches(meap.MEAP(), 8))['decoder_input_tokens'].shape == (8, 64)
+  converter = convert.ObjectiveConverter(masked_lm.MaskedLM(), vocabulary)
+  dataset = seqio.get_dataset('ours_twice', {'targets': 64}, converter, dataset_split='validation', use_cached=True)
+  masks = [row['decoder_loss_weights'] for row in dataset.take(9).as_numpy_iterator()]
+  assert len({mask.tobytes() for mask in masks}) == 9, 'rows of a mixture are numbered, so their masks differ'

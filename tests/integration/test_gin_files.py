@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 from unmask.launch import cli
-from unmask.tasks import corpora, register
+from unmask.tasks import corpora, text_task
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 names = lambda folder: sorted(path.stem for path in (ROOT / 'gin' / folder).glob('*.gin'))
@@ -127,7 +127,7 @@ def test_prepared_task(small_text, tmp_path, capsys):
   """A folder made before is enough: its text, its lexicon and its tagger's file may be gone."""
   texts = tmp_path / 'texts'
   shutil.copytree(pathlib.Path(small_text).parent, texts)
-  task = register.TextTask(
+  task = text_task.TextTask(
     name='made_before', corpus=corpora.LocalText(pattern=f'{texts}/*.txt'), data_dir=str(tmp_path), vocabulary_size=1000
   )
   made = pathlib.Path(task.prepare(say=lambda line: None))

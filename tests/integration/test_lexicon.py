@@ -11,7 +11,7 @@ import seqio
 import tensorflow as tf
 import unmask
 from unmask.launch import cli
-from unmask.tasks import corpora, register
+from unmask.tasks import corpora, text_task
 from unmask.tasks.units import collocations, counting, lexicon
 
 _TASK = '--gin_file=gin/tasks/local_text.gin'
@@ -76,7 +76,7 @@ def test_both_engines_write_the_same_file(folder, tmp_path, measure):
 
 def _text_task(folder, out, **settings):
   corpus = corpora.LocalText(pattern=f'{folder}/*')
-  return register.TextTask(name='local_text', corpus=corpus, data_dir=str(out), vocabulary_size=None, **settings)
+  return text_task.TextTask(name='local_text', corpus=corpus, data_dir=str(out), vocabulary_size=None, **settings)
 
 
 def test_it_is_kept_while_nothing_changes(folder, tmp_path, capfd):

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from unmask import UserError
 from unmask.objectives import masked_lm, next_token, salient_span
-from unmask.tasks import corpora, pipeline, register
+from unmask.tasks import corpora, pipeline, text_task
 
 
 @pytest.fixture(scope='module')
 def small(small_text, tmp_path_factory):
-  task = register.TextTask(
+  task = text_task.TextTask(
     name='small_text',
     corpus=corpora.LocalText(pattern=small_text),
     data_dir=str(tmp_path_factory.mktemp('data')),
@@ -133,7 +133,7 @@ def test_missing_tasks_units_and_lengths_are_named(default_source):
 
 def test_a_damaged_cache_is_named(small_text, tmp_path):
   """A file cut short is found before anything is read; a flipped byte where it is read."""
-  task = register.TextTask(
+  task = text_task.TextTask(
     name='damaged',
     corpus=corpora.LocalText(pattern=small_text),
     data_dir=str(tmp_path / 'data'),

@@ -15,7 +15,7 @@ import seqio
 import unmask
 from unmask.launch import cli
 from unmask.objectives import masked_lm, pmi_masking
-from unmask.tasks import corpora, pipeline, register
+from unmask.tasks import corpora, pipeline, text_task
 from unmask.tasks.preparation import builder, processes, stages
 from unmask.tasks.units import lexicon
 
@@ -51,7 +51,7 @@ def _documents(count=150):
 
 def _task(corpus, data_dir, **settings):
   small = {'name': 'small', 'vocabulary_size': 420, 'validation_one_in': 5, 'lexicon': lexicon.Settings(min_count=3)}
-  return register.TextTask(corpus=corpus, data_dir=str(data_dir), **(small | settings))
+  return text_task.TextTask(corpus=corpus, data_dir=str(data_dir), **(small | settings))
 
 
 def _made(folder) -> dict[str, bytes]:

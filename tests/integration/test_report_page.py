@@ -184,6 +184,7 @@ def test_one_seed_has_no_interval_and_it_says_why(tmp_path):
     _text(td) for table in tree.iter('table') if table.get('id', '').startswith('results-') for td in table.iter('td')
   ]
   assert not [text for text in cells if '±' in text]
+  assert 'eans over seeds' not in _text(tree)
   assert any('questions 5.' in text for text in cells)
   assert not list(tree.iterfind('.//td[@class="best"]/..[@class="results"]'))
   assert '▲' not in (tmp_path / 'report.md').read_text()

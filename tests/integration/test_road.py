@@ -1,12 +1,14 @@
 """The whole road by its commands, in processes of their own: sweep, report, evaluate, inspect, infill."""
 
 import json
+import os
 import pathlib
 import re
 import subprocess
 import sys
 
 import pytest
+import virtual_devices
 from test_gin_files import HOME, SHRINK
 from unmask.launch import cli
 
@@ -24,6 +26,13 @@ FEW = [
 OBJECTIVES = ['next_token', 'causal_masked', 'mlm', 'pmi_masking', 'salient_span', 'meap']
 
 
+def _command(name: str, *flags: str) -> subprocess.CompletedProcess[str]:
+  """On one device, as a user's."""
+  command = [sys.executable, '-m', f'unmask.launch.{name}', *flags]
+  environment = os.environ | {'XLA_FLAGS': virtual_devices.flags(1)}
+  return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
 @pytest.fixture(scope='module')
 def swept(default_task, tmp_path_factory) -> pathlib.Path:
   """A sweep of all six objectives, eight updates each."""
@@ -35,9 +44,7 @@ def swept(default_task, tmp_path_factory) -> pathlib.Path:
   ]
   flags = ['--gin_file=gin/sweeps/core.gin', f'--gin.SWEEP_DIR={folder}', f'--gin.BINDINGS={bindings}']
   flags += [f'--gin.JUDGE_BINDINGS={FEW}']
-  done = subprocess.run(
-    [sys.executable, '-m', 'unmask.launch.sweep', *flags], capture_output=True, text=True, check=False
-  )
+  done = _command('sweep', *flags)
   assert done.returncode == 0, done.stdout + done.stderr
   (folder / 'flags').write_text(json.dumps(flags))
   (folder / 'stdout').write_text(done.stdout)
@@ -87,9 +94,7 @@ def test_sweep_again_redoes_nothing(swept):
   before = {path: path.stat().st_mtime_ns for path in swept.glob('*/metrics.jsonl')}
   answers = {path: path.read_bytes() for path in swept.glob('*/evaluation/*')}
   flags = json.loads((swept / 'flags').read_text())
-  again = subprocess.run(
-    [sys.executable, '-m', 'unmask.launch.sweep', *flags], capture_output=True, text=True, check=False
-  )
+  again = _command('sweep', *flags)
   assert again.returncode == 0, again.stderr
   assert again.stdout.count('is trained') == 6
   assert before == {path: path.stat().st_mtime_ns for path in swept.glob('*/metrics.jsonl')}
@@ -106,9 +111,7 @@ def test_a_lost_done_file_comes_back(swept):
   before = json.loads(done.read_text())
   done.unlink()
   flags = json.loads((swept / 'flags').read_text())
-  again = subprocess.run(
-    [sys.executable, '-m', 'unmask.launch.sweep', *flags], capture_output=True, text=True, check=False
-  )
+  again = _command('sweep', *flags)
   assert again.returncode == 0, again.stderr
   after = json.loads(done.read_text())
   assert {k: v for k, v in after.items() if k != 'train_seconds'} == {

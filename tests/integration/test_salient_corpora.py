@@ -68,5 +68,5 @@ def test_a_corpus_without_any(tmp_path):
     [sys.executable, '-c', code], cwd=pathlib.Path(__file__).parent, capture_output=True, text=True, check=False
   )
   assert done.returncode == 2, done.stderr
-  assert 'no salient span in any of 80 documents' in done.stdout
+  assert 'no salient span in any of 80 documents' in done.stdout, done.stderr
   assert 'holds an example of SalientSpan: the text has no unit it could mask' in done.stderr

@@ -69,7 +69,8 @@ def test_a_second_start_compiles_nothing(starts):
 def test_nothing_is_said_but_progress(starts):
   for name in ('cold', 'warm'):
     lines = [line for line in re.split('[\r\n]', starts[name][1].stderr) if line.strip()]
-    bar = re.compile(name + r' +\d+%\|.*\| \d/4 \[[\d:]+<[\d:?]+\](, loss [\d.]+(, [\d,]+ tokens/s, MFU \d+%.*)?)? *')
+    rates = r', [\d,]+ tokens/s, [\d.]+ TFLOP/s, waits for data \d+%, MFU \d+%.* \(peak [\d.]+: 1 x cpu, measured\)'
+    bar = re.compile(name + r' +\d+%\|.*\| \d/4 \[[\d:]+<[\d:?]+\](, loss [\d.]+(' + rates + ')?)? *')
     assert [line for line in lines if not bar.fullmatch(line)] == []
 
 

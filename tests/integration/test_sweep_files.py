@@ -192,3 +192,20 @@ def test_machines_of_a_cluster_need_a_place_they_share(tmp_path, capsys):
   with pytest.raises(UserError, match='absolute path'):
     skypilot.SkyPilot(folder='x', accelerator='H100:1').check('runs/mine')
   jobset.JobSet(folder='x', accelerator='v5e:2x2', image='i').check('gs://bucket/runs')
+
+
+@pytest.mark.parametrize(
+  ('more', 'sign'),
+  [
+    (['--gin.MODEL_DIR=runs/mine'], "go to 'runs/mine'"),
+    (['--gin.MODEL_DIR=gs://b/r', '--gin.BATCHSIZE=8'], 'Nothing uses BATCHSIZE (did you mean BATCH_SIZE?)'),
+    (['--gin.MODEL_DIR=gs://b/r', '--gin.TRAIN_STEPS=0'], 'TRAIN_STEPS=0 must be'),
+    (['--gin.MODEL_DIR=gs://b/r', '--accelerator=v5e:3x3'], 'no whole number of hosts'),
+  ],
+)
+def test_a_run_that_cannot_be_written(more, sign, tmp_path, capsys):
+  given = ['--gin_file=gin/runs/pretrain.gin', '--gin_file=gin/objectives/mlm.gin', f'--write={tmp_path / "jobs"}']
+  argv = ['job', '--engine=jobset', '--image=i', '--accelerator=v5e:4x4', *given, *more]
+  assert cli.main(argv) == 2
+  assert sign in capsys.readouterr().err
+  assert not list(tmp_path.iterdir())

@@ -61,10 +61,6 @@ def _as_labelled(found: dict[str, dict], figure: str, axis: str, within: float) 
     assert one[figure] == pytest.approx(float(one['cell']['axes'][axis]), abs=within), name
 
 
-def _core(found):
-  assert len({one['model']['objective'] for one in found.values()}) == len(found) == 6
-
-
 def _masking_rate(found):
   assert len(found) == 9
   _as_labelled(found, 'corrupted', 'rate', 0.02)
@@ -96,7 +92,7 @@ def _salient_or_random(found):
   assert 0.05 < found['salient_span_budget']['corrupted'] <= 0.17  # no more than there is to mask
 
 
-@pytest.mark.parametrize('name', names('sweeps'))
+@pytest.mark.parametrize('name', [name for name in names('sweeps') if not name.startswith('core')])  # see test_road
 def test_shipped_sweep(name, zygote, tmp_path):
   found = _trained(zygote, name, tmp_path)
   globals()[f'_{name}'](found)
@@ -106,20 +102,21 @@ def test_shipped_sweep(name, zygote, tmp_path):
 
 def test_a_learning_rate_is_tuned_for_each_row(zygote, tmp_path):
   """First the tries, by a seed that is not judged; then the cells, at the rate of the lowest held-out loss."""
-  rates = [1e-4, 3e-3, 1e-2]
+  rates = [1e-4, 1e-2]
   lines = [line for line in LINES if 'TRAIN_STEPS' not in line]
   tokens = SETTINGS['BATCH_SIZE'] * 64
   more = (
+    'SEEDS = [0]',
     "AXES = {'objective': ['mlm', 'next_token']}",
     f'LEARNING_RATES = {rates}',
     f"BUDGET = {{'tokens': {10 * tokens}}}",
     'sweep.tuning_share = 0.4',
   )
-  _trained(zygote, 'core', tmp_path, *more, lines=lines)
+  _trained(zygote, 'core_3M', tmp_path, *more, lines=lines)
   tries = sorted(path.name for path in (tmp_path / 'tuning').iterdir())
   assert tries == sorted(f'{row}-lr{rate:g}-seed1000' for row in ('mlm', 'next_token') for rate in rates)
   assert not list(tmp_path.glob('*-seed0'))
-  found = _trained(zygote, 'core', tmp_path, *more, lines=lines)
+  found = _trained(zygote, 'core_3M', tmp_path, *more, lines=lines)
   for row, one in found.items():
     loss = {}
     for rate in rates:
@@ -130,7 +127,7 @@ def test_a_learning_rate_is_tuned_for_each_row(zygote, tmp_path):
     rate = one['cell']['learning_rate']
     assert rate['value'] == min(loss, key=loss.get)
     assert rate['over'] == {f'{each:g}': loss[each] for each in rates}
-    assert (rate['how'], rate['steps'], rate['edge']) == ('tuned', 4, rate['value'] in (1e-4, 1e-2))
+    assert (rate['how'], rate['steps'], rate['edge']) == ('tuned', 4, True)
     assert one['cell']['budget'] == {'unit': 'tokens', 'amount': 10 * tokens, 'train_steps': 10}
     assert f'peak={rate["value"]}' in one['model']['optimizer']
 

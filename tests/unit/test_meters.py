@@ -58,13 +58,14 @@ def test_rates_are_those_of_the_last_updates_without_pauses(updates, window, pea
 
 
 def test_what_is_shown():
-  rates = {'tokens_per_second': 8123.4, 'flops_per_second': 1.0, 'mfu': 0.341, 'data_wait': 0.01}
+  rates = {'tokens_per_second': 8123.4, 'flops_per_second': 0.0582e12, 'data_wait': 0.01}
   assert meters.shown({}) == ''
-  assert meters.shown(rates) == '8,123 tokens/s, MFU 34%'
-  assert meters.shown(rates, bound=0.61) == '8,123 tokens/s, MFU 34% of at most 61%'
-  assert meters.shown(rates, bound=1.0) == '8,123 tokens/s, MFU 34%'  # which says nothing
-  assert meters.shown(rates | {'data_wait': 0.4}) == '8,123 tokens/s, MFU 34%, waits for data 40%'
-  assert meters.shown({'tokens_per_second': 5.0, 'flops_per_second': 1.0, 'data_wait': 0.0}) == '5 tokens/s'
+  assert meters.shown(rates) == '8,123 tokens/s, 0.0582 TFLOP/s, waits for data 1%'
+  rates |= {'mfu': 0.341, 'peak_flops_per_second': 3152e12}
+  before, after = '8,123 tokens/s, 0.0582 TFLOP/s, waits for data 1%, MFU 34%', ' (peak 3,152: 16 x v5e)'
+  assert meters.shown(rates, peak='16 x v5e') == before + after
+  assert meters.shown(rates, 0.61, '16 x v5e') == before + ' of at most 61%' + after
+  assert meters.shown(rates, 1.0, '16 x v5e') == before + after  # which says nothing
 
 
 @given(age=st.floats(0, 1e4), parts=st.lists(st.tuples(st.sampled_from(['imports', 'data', 'step']), SECONDS)))
@@ -134,3 +135,6 @@ def test_peaks_of_the_table_add_up():
   assert devices.peak_of([Device('TPU v4')] * 4) == 4 * 275e12
   assert devices.peak_of([Device('TPU v4'), Device('TPU v99')]) is None
   assert math.isclose(devices.peak_of([Device('TPU v5 lite'), Device('TPU v6 lite')]), 197e12 + 918e12)
+  assert devices.name_of([Device('TPU v5 lite')] * 16) == '16 x v5e'
+  assert devices.name_of([Device('TPU v99')]) == '1 x TPU v99'
+  assert devices.name_of(jax.devices()) == '8 x cpu, measured'

@@ -140,6 +140,21 @@ def test_the_best_learning_rate():
       tuning.Search.parse(rates, share, seed, [0, 1])
 
 
+@pytest.mark.parametrize(('losses', 'best', 'edge'), [((5, 4, 5), 3e-3, False), ((3, 4, 5), 1e-3, True)])
+def test_a_best_rate_at_the_edge_of_the_grid_is_said(losses, best, edge, tmp_path):
+  rates, tries = (1e-3, 3e-3, 1e-2), {}
+  for rate, loss in zip(rates, losses, strict=True):
+    cell = cells.Cell(row='mlm', options={}, model_dir=str(tmp_path / str(rate)), shared={})
+    pathlib.Path(cell.model_dir).mkdir()
+    (tmp_path / str(rate) / 'done.json').write_text('{}')
+    (tmp_path / str(rate) / 'metrics.jsonl').write_text(json.dumps({'step': 4, 'eval/loss': loss}) + '\n')
+    how = {'command': (), 'train_steps': 4, 'update_tokens': 64, 'update_flops': None, 'learning_rate': rate}
+    tries[rate] = plans.Plan(cell=cell, facts={}, **how)
+  found = tuning.result(tuning.Search(rates=rates), tries)
+  assert (found['value'], found['edge']) == (best, edge)
+  assert ('at the edge of the grid' in tuning.told('mlm', found)) == edge
+
+
 def test_devices_are_divided():
   gpus = shares.Machine('gpu', 8, 'H100', 1e15)
   made = shares.divide(2, gpus, range(16), {})

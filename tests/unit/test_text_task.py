@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import seqio
 import unmask
-from unmask.tasks import corpora, register
+from unmask.tasks import corpora, text_task
 from unmask.tasks.preparation import stages
 from unmask.tasks.units import annotate, rule_tagger, salience, spacy_tagger
 from unmask.tasks.units.lexicon import Lexicon, Settings
@@ -34,7 +34,7 @@ def corpus(tmp_path_factory) -> corpora.LocalText:
 
 def _task(corpus, data_dir, **settings):
   defaults = {'name': 'small', 'vocabulary_size': None, 'validation_one_in': 5, 'lexicon': Settings(min_count=3)}
-  return register.TextTask(corpus=corpus, data_dir=str(data_dir), **(defaults | settings))
+  return text_task.TextTask(corpus=corpus, data_dir=str(data_dir), **(defaults | settings))
 
 
 @pytest.fixture(scope='module')

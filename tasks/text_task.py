@@ -47,6 +47,8 @@ class TextTask:
     corpus: where the documents come from.
     data_dir: where what is made is kept.
     vocabulary_size: ids of the SentencePiece vocabulary; None takes bytes.
+    vocabulary_file: a vocabulary made before, in place of one trained here: a SentencePiece model, or a Hugging Face
+      tokenizer.json, with the reserved ids (`unmask convert-vocab`). `vocabulary_size` is of no use then.
     validation_one_in: one document in this many is held out, chosen by a hash of its id.
     lexicon: which collocations to take of the training documents.
     lexicon_file: a lexicon made before by `unmask lexicon build`, in place of one made here by `lexicon`.
@@ -63,6 +65,7 @@ class TextTask:
   corpus: corpora.Corpus
   data_dir: str
   vocabulary_size: int | None = 8192
+  vocabulary_file: str | None = None
   validation_one_in: int = 20
   lexicon: Settings = Settings()
   lexicon_file: str | None = None
@@ -94,11 +97,13 @@ class TextTask:
       self.vocabulary_size,
       self.validation_one_in,
       self.lexicon.described(),
-      _sha1(self.lexicon_file),
+      _sha1(self.lexicon_file, 'lexicon_file'),
       self.lexicon_of_other_corpus,
       self.shards,
       self.longest_document,
     )
+    if self.vocabulary_file is not None:
+      settings = (*settings[:1], *settings[2:], 'vocabulary', _sha1(self.vocabulary_file, 'vocabulary_file'))
     tagger = f'rules {rule_tagger.VERSION}' if self.tagger is None else self.tagger.fingerprint()
     identity = (settings, tagger, sorted(self.salient_labels), self.corpus.fingerprint())
     digest = hashlib.sha1(repr(identity).encode()).hexdigest()[:10]
@@ -162,7 +167,7 @@ class TextTask:
       job,
       engine,
       say,
-      vocabulary_size=self.vocabulary_size,
+      vocabulary=self.vocabulary_size if self.vocabulary_file is None else os.path.expanduser(self.vocabulary_file),
       lexicon=self._given_lexicon() or self.lexicon,
       training_fingerprint=self.training_fingerprint(),
     )
@@ -191,12 +196,13 @@ def _publish(scratch: str, folder: str) -> None:
     os.replace(scratch, folder)
 
 
-def _sha1(path: str | None) -> str | None:
-  """Of a lexicon file's content; UserError if there is none."""
+def _sha1(path: str | None, setting: str) -> str | None:
+  """Of the content of a file that a setting names; UserError if there is none."""
   if path is None:
     return None
   try:
     with open(os.path.expanduser(path), 'rb') as file:
       return hashlib.file_digest(file, 'sha1').hexdigest()
   except OSError as error:
-    raise UserError(f'Cannot read the lexicon {path}: {error.strerror}; mend TextTask.lexicon_file.') from error
+    what = setting.removesuffix('_file')
+    raise UserError(f'Cannot read the {what} {path}: {error.strerror}; mend TextTask.{setting}.') from error
