@@ -299,7 +299,7 @@ def leave(status: int) -> int:
   """The status; a process of several that failed ends here and now, for JAX would wait minutes for the others.
 
   Where all fail alike, as by a mistake in their command, they part in good order. To whoever is left, this process is
-  lost.
+  lost. Where another was lost before, there is no order: one that stayed would only keep those that wait for its part.
   """
   if status in (0, exits.PREEMPTED, exits.INTERRUPTED) or 'jax' not in sys.modules:
     return status
@@ -307,10 +307,11 @@ def leave(status: int) -> int:
 
   if not jax.distributed.is_initialized():
     return status
-  thread = threading.Thread(target=jax.distributed.shutdown, daemon=True)
-  thread.start()
-  # The coordinator ends last: those that it leaves behind are aborted.
-  thread.join(_LEAVING_SECONDS if jax.process_index() == 0 else _LEAVING_SECONDS / 2)
+  if jax.process_index() == 0 or status != exits.LOST:
+    thread = threading.Thread(target=jax.distributed.shutdown, daemon=True)
+    thread.start()
+    # The coordinator ends last: those that it leaves behind are aborted.
+    thread.join(_LEAVING_SECONDS if jax.process_index() == 0 else _LEAVING_SECONDS / 2)
   sys.stdout.flush()
   sys.stderr.flush()
   os._exit(status)

@@ -4,12 +4,13 @@ Orbax makes a checkpoint appear all at once, so that one cut off by a crash is n
 its bytes afterwards nobody tells: a flipped one inside compressed floats reads as other floats.
 """
 
-import contextlib
 import hashlib
 import json
 from concurrent import futures
 
 from etils import epath
+
+from . import files
 
 NAME = 'integrity.json'
 _CHUNK = 1 << 22
@@ -19,16 +20,10 @@ def record(folder: epath.Path) -> None:
   """Writes the sizes and digests of the files of a checkpoint beside them.
 
   Raises:
-    OSError: it cannot be written.
+    OSError: a file cannot be read.
+    UserError: the record cannot be written.
   """
-  scratch = folder / f'{NAME}.tmp'
-  try:
-    scratch.write_text(json.dumps(_measure(folder)))
-    scratch.replace(folder / NAME)
-  except OSError:
-    with contextlib.suppress(OSError):
-      scratch.unlink()
-    raise
+  files.write_atomically(folder / NAME, json.dumps(_measure(folder)))
 
 
 def is_recorded(folder: epath.Path) -> bool:
@@ -42,7 +37,7 @@ def problem(folder: epath.Path) -> str | None:
     return None
   try:
     before = json.loads((folder / NAME).read_text())
-    now = _measure(folder, {name: found[1] is not None for name, found in before.items()})
+    now = _measure(folder, {name: kept[1] is not None for name, kept in before.items()})
   except (ValueError, TypeError, LookupError):
     return f'{NAME} is damaged'
   except OSError as error:
@@ -63,18 +58,18 @@ def _measure(folder: epath.Path, digested: dict[str, bool] | None = None) -> dic
   Object stores keep and check digests of their own: there sizes will do, and nothing is read again.
   """
   local = '://' not in str(folder)
-  files = {}
+  found = {}
   pending = [folder]
   while pending:
     for path in pending.pop().iterdir():
       if path.is_dir():
         pending.append(path)
-      elif not path.name.startswith(NAME):
-        files[str(path.relative_to(folder))] = path
+      elif NAME not in path.name:  # nor what a crash left of writing it
+        found[str(path.relative_to(folder))] = path
   wanted = lambda name: local and (digested is None or digested.get(name, False))
   with futures.ThreadPoolExecutor(max_workers=4, thread_name_prefix='digest') as pool:  # hashing frees Python's lock
-    digests = pool.map(lambda pair: _digest(pair[1]) if wanted(pair[0]) else None, files.items())
-    return {name: [path.stat().length, digest] for (name, path), digest in zip(files.items(), digests, strict=True)}
+    digests = pool.map(lambda pair: _digest(pair[1]) if wanted(pair[0]) else None, found.items())
+    return {name: [path.stat().length, digest] for (name, path), digest in zip(found.items(), digests, strict=True)}
 
 
 def _digest(path: epath.Path) -> str:

@@ -132,7 +132,8 @@ class Saver(Checkpoints):
     if self.failed is not None:
       with contextlib.suppress(Exception):  # it failed once already
         self._manager.close()
-      for _ in range(5):  # TensorStore's threads, for which nobody waits once a save failed, may begin a folder anew
+      # TensorStore's threads, for which nobody waits once a save failed, may begin a folder anew.
+      for _ in range(5 if jax.process_index() == 0 else 0):
         self._discard()
         time.sleep(0.1)
       raise UserError(
@@ -152,7 +153,7 @@ class Saver(Checkpoints):
 
   def _discard(self) -> None:
     """Removes what is half-written: the room it takes may be what the next one lacks."""
-    for half in self._folder.glob('*.orbax-checkpoint-tmp*') if jax.process_index() == 0 else ():
+    for half in self._folder.glob('*.orbax-checkpoint-tmp*'):
       _remove(half)
 
   def _record(self, step: int | None) -> None:
@@ -164,7 +165,7 @@ class Saver(Checkpoints):
       return
 
     def record() -> None:
-      with contextlib.suppress(OSError):  # a full disk, or pruned by now: it stays without
+      with contextlib.suppress(OSError, UserError):  # a full disk, or pruned by now: it stays without
         integrity.record(self._folder / str(step))
 
     self._recorder = threading.Thread(target=record, name='integrity')

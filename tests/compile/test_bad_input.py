@@ -9,9 +9,7 @@ PLAIN = ['--gin_file=gin/runs/pretrain.gin', '--gin_file=gin/objectives/next_tok
 
 
 @pytest.fixture(autouse=True)
-def _environment(monkeypatch, tmp_path):
-  for name, value in precompile.ENVIRONMENT.items():
-    monkeypatch.setenv(name, value)
+def _elsewhere(monkeypatch, tmp_path):
   monkeypatch.chdir(tmp_path)
 
 

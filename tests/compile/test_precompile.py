@@ -32,12 +32,6 @@ MODEL = {
 NO_COLLECTIVE_MATMUL = searching.FLAGS['no collective matmul']
 
 
-@pytest.fixture(autouse=True)
-def _environment(monkeypatch):
-  for name, value in precompile.ENVIRONMENT.items():
-    monkeypatch.setenv(name, value)
-
-
 def _settings(mesh_config: mesh.MeshConfig, **changes) -> study.Settings:
   return study.Settings(
     model=DecoderConfig(**(MODEL | changes)),
@@ -90,7 +84,6 @@ def test_the_command_on_two_slices(tmp_path):
 
 @pytest.fixture(scope='module')
 def split_four_ways() -> hlo.Cost:
-  os.environ.update(precompile.ENVIRONMENT)
   settings = _settings(mesh.MeshConfig(data=1, fsdp=4))
   with flags.quiet():
     return hlo.cost(settings.program(slices.parse('v5e:2x2')).compile().as_text())

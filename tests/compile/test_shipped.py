@@ -7,17 +7,11 @@ import re
 
 import pytest
 import shipped
-from unmask.launch import config, flags, memory, precompile, precompiling, slices, start, study
+from unmask.launch import config, flags, memory, precompiling, slices, start, study
 
 TABLE = pathlib.Path(__file__).resolve().parents[2] / 'docs' / 'scaling.md'
 # A minute to six each: UNMASK_COMPILED="1.3B-v5e:4x4 350M-v5e:2x4" compiles others.
 COMPILED = os.environ.get('UNMASK_COMPILED', 'tiny-v5e:1x1').split()
-
-
-@pytest.fixture(autouse=True)
-def _environment(monkeypatch):
-  for name, value in precompile.ENVIRONMENT.items():
-    monkeypatch.setenv(name, value)
 
 
 def _settings(fits: shipped.Fits) -> study.Settings:

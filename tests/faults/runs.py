@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 import jax
 import numpy as np
 import virtual_devices
+from etils import epath
 from unmask.launch import checkpoints, meters, metrics
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -188,6 +189,18 @@ def final(model_dir: pathlib.Path, step: int | None = None) -> tuple[int, dict, 
   return step, leaves, {name: value for name, value in found.position.items() if name != 'seconds'}
 
 
+def arrays(state: pathlib.Path) -> dict[str, np.ndarray]:
+  """A checkpoint's folder 'state' by path, put together from the parts of however many processes wrote it."""
+  import orbax.checkpoint as ocp
+
+  reader = ocp.PyTreeCheckpointHandler()
+  tree = reader.metadata(epath.Path(state)).tree
+  whole = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+  found = reader.restore(epath.Path(state), args=ocp.args.PyTreeRestore(restore_args=whole))
+  reader.close()
+  return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(found)}
+
+
 def lines(model_dir: pathlib.Path) -> list[dict]:
   """The metrics of a run, without what depends on the machine and its day."""
   return [
@@ -199,7 +212,12 @@ def assert_same(one: pathlib.Path, other: pathlib.Path) -> None:
   """Two runs ended with the same bits, and tell the same story."""
   (step, state, position), (other_step, other_state, other_position) = final(one), final(other)
   assert (step, position) == (other_step, other_position)
-  assert state.keys() == other_state.keys()
-  for name, leaf in state.items():
-    np.testing.assert_array_equal(leaf, other_state[name], err_msg=name)
+  assert_same_arrays(state, other_state)
   assert lines(one) == lines(other)
+
+
+def assert_same_arrays(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:
+  """To the bit, by name."""
+  assert one.keys() == other.keys()
+  for name, leaf in one.items():
+    np.testing.assert_array_equal(leaf, other[name], err_msg=name)

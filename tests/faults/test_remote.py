@@ -15,12 +15,11 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 
-import jax
-import numpy as np
 import pytest
 import report_cells
+import runs
 import virtual_devices
-from unmask.launch import meters, reporting
+from unmask.launch import reporting
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FILES = ('gin/runs/pretrain.gin', 'gin/models/tiny.gin', 'gin/objectives/mlm.gin')
@@ -123,36 +122,21 @@ def _rows(model_dir: pathlib.Path) -> list[dict]:
   return [json.loads(line) for line in (model_dir / 'metrics.jsonl').read_text().splitlines()]
 
 
-def _metrics(model_dir: pathlib.Path) -> list[dict]:
-  """But for the rates, which differ."""
-  return [{name: value for name, value in row.items() if name not in meters.RATES} for row in _rows(model_dir)]
-
-
-def _state(folder: pathlib.Path) -> dict:
-  import orbax.checkpoint as ocp
-
-  with ocp.StandardCheckpointer() as reader:
-    return reader.restore(folder)
-
-
 def test_a_run_in_a_bucket_is_the_run_on_a_disk(bucket, default_task, tmp_path):
   there, here, copy = 'gs://bucket/folder/run', tmp_path / 'run', tmp_path / 'copy'
   for model_dir, *more in ((there, '--gin.train.stop_at=2'), (there,), (str(here),)):
     trained = _train(bucket, model_dir, *more)
     assert trained.returncode == 0, trained.stderr[-3000:]
   _copy(bucket, 'folder/run/', copy)
-  assert len(_metrics(here)) == 6  # one line a step and one an evaluation
-  assert _metrics(copy) == _metrics(here)
+  assert len(runs.lines(here)) == 6  # one line a step and one an evaluation
+  assert runs.lines(copy) == runs.lines(here)
   rates = [row['tokens_per_second'] for row in _rows(copy) if row.get('tokens_per_second')]
   assert json.loads((copy / 'done.json').read_text())['tokens_per_second'] == statistics.median(rates)
   names = lambda folder: {path.name for path in folder.iterdir()}
   assert names(copy) == names(here)
   assert names(copy / 'checkpoints') == names(here / 'checkpoints') == {'3', '4'}  # nothing is left of older ones
   assert len(names(copy / 'tensorboard')) == 2  # of each process its own
-  mine, theirs = (_state(folder / 'checkpoints' / '4' / 'state') for folder in (here, copy))
-  assert jax.tree.structure(mine) == jax.tree.structure(theirs)
-  for one, other in zip(jax.tree.leaves(mine), jax.tree.leaves(theirs), strict=True):
-    np.testing.assert_array_equal(one, other)
+  runs.assert_same_arrays(*(runs.arrays(folder / 'checkpoints' / '4' / 'state') for folder in (here, copy)))
   asked = _unmask(bucket, 'evaluate', f'--model_dir={there}', '--gin.LeftToRight.gaps=64', '--gin.Masked.segments=8')
   assert asked.returncode == 0, asked.stderr[-3000:]
   assert 'gs://bucket/folder/run, checkpoint 4' in asked.stdout

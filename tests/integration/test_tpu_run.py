@@ -9,14 +9,10 @@ import time
 from collections.abc import Iterator
 
 import forks
-import jax
-import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 import runs
 import virtual_devices
 from cloud import Cloud
-from etils import epath
 from unmask.launch import exits
 
 SCRIPT = runs.ROOT / 'launch' / 'tpu' / 'vm.sh'
@@ -66,17 +62,6 @@ def begin(own, tmp_path_factory):
     process.wait()
     cloud.kill()
     log.close()
-
-
-def _state(model_dir: pathlib.Path) -> dict[str, np.ndarray]:
-  """The last checkpoint's arrays by path, put together from the parts of four processes."""
-  reader = ocp.PyTreeCheckpointHandler()
-  folder = model_dir / 'checkpoints' / f'{STEPS}' / 'state'
-  tree = reader.metadata(epath.Path(folder)).tree
-  whole = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-  found = reader.restore(epath.Path(folder), args=ocp.args.PyTreeRestore(restore_args=whole))
-  reader.close()
-  return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(found)}
 
 
 def _said(model_dir: pathlib.Path) -> str:
@@ -150,7 +135,6 @@ def test_one_is_killed_and_all_come_back(begin, whole):
   assert [again.count(f'[{number}] unmask-job: ended with status 0') for number in range(4)] == [1] * 4
   assert cloud.verbs() == ['create', 'ssh', 'scp', 'ssh', 'ssh', 'ssh']  # the slice and what is on it stayed
   assert runs.lines(model_dir) == runs.lines(expected)
-  state, expected_state = _state(model_dir), _state(expected)
-  assert len(state) == len(expected_state) > 20
-  for name, leaf in state.items():
-    np.testing.assert_array_equal(leaf, expected_state[name], err_msg=name)
+  state, expected_state = (runs.arrays(run / 'checkpoints' / f'{STEPS}' / 'state') for run in (model_dir, expected))
+  assert len(state) > 20
+  runs.assert_same_arrays(state, expected_state)
