@@ -26,6 +26,7 @@ _LOW_DISK = 2 * _GIB  # the default corpus, its cache and a few tiny runs take l
 # What is there for one purpose each: module, what it is for, the extra of the package that brings it.
 _OPTIONAL = (
   ('libtpu', 'unmask precompile for TPU slices', 'precompile'),
+  ('tokenizers', "vocabularies of Hugging Face's kind", 'hf'),
   ('gcsfs', 'runs in a bucket, gs://', 'gcs'),
   ('spacy', 'salient spans by a trained tagger', 'spacy'),
   ('apache_beam', 'corpora and lexicons on a cluster', 'beam'),
@@ -89,7 +90,7 @@ def show(found: list[Finding]) -> int:
 
 def install(extra: str = '') -> str:
   """The command that installs what unmask, or one of its optional parts, runs on: of a checkout or of the package."""
-  name = {'precompile': 'tpu-compile'}.get(extra, extra)
+  name = {'precompile': 'tpu-compile', 'hf': 'tokenizers'}.get(extra, extra)
   file = _ROOT / (f'requirements-{name}.txt' if extra else 'requirements.txt')
   if file.exists() and (_ROOT / 'constraints.txt').exists():
     return f'{sys.executable} -m pip install -c {_ROOT / "constraints.txt"} -r {file}'

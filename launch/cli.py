@@ -1,5 +1,6 @@
 """The `unmask` command: one word chooses the program; nothing heavy is imported to choose it or to answer --help."""
 
+import difflib
 import importlib
 import os
 import sys
@@ -42,7 +43,9 @@ def main(argv: list[str] | None = None) -> int:
   if not argv or argv[0] in ('-h', '--help', 'help'):
     print(usage)
     return 0
-  print(f'unmask: there is no command {argv[0]!r}.\n{usage}', file=sys.stderr)
+  close = difflib.get_close_matches(argv[0], COMMANDS, n=1)
+  guess = f' Did you mean {close[0]}?' if close else ''
+  print(f'unmask: there is no command {argv[0]!r}.{guess}\n\n{usage}', file=sys.stderr)
   return 2
 
 

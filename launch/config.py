@@ -183,8 +183,25 @@ def _explained(is_gins: Callable[[BaseException], bool], where: str = '') -> Ite
     if isinstance(error, UserError):
       raise UserError(message) from error
     if is_gins(error):
-      raise UserError(gin_messages.one_line(str(error), where)) from error
+      raise UserError(_with_guess(gin_messages.one_line(str(error), where))) from error
     raise
+
+
+def _with_guess(message: str) -> str:
+  """The message; where it is of a name that gin does not know, with the one that comes closest."""
+  unknown, parameter = gin_messages.unknown_name(message)
+  if not unknown:
+    return message
+  if parameter:
+    try:
+      names = list(typed.hints(gin.config._REGISTRY.get_match(unknown).wrapped))
+    except (KeyError, ValueError, AttributeError):
+      return message
+    meant = parameter
+  else:
+    names, meant = [name.rpartition('.')[2] for name in gin.config._REGISTRY._selector_map], unknown.rpartition('.')[2]
+  close = difflib.get_close_matches(meant, sorted({*names}), n=1, cutoff=0.6)
+  return f'{message.rstrip(".")} (did you mean {close[0]}?)' if close else message
 
 
 def _configured(configurable: Callable) -> Callable:

@@ -57,6 +57,8 @@ def parse(flags: Parser, argv: Sequence[str]) -> argparse.Namespace:
     name, equals, value = argument[len('--gin.') :].partition('=')
     if not equals:
       value = next(pending, '')
+      if value.startswith('--'):  # the next flag is nobody's value
+        value = ''
     if not name or not value:
       raise UserError(f'{argument} has no value; write --gin.NAME=VALUE.')
     bindings.append(f'{name} = {_literal(value)}')

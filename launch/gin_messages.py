@@ -3,6 +3,24 @@
 import os
 import re
 
+_GIVEN_BY = {
+  'OBJECTIVE': 'add a file of gin/objectives, such as --gin_file=gin/objectives/next_token.gin',
+  'MODEL_DIR': 'name a folder for the run, such as --gin.MODEL_DIR=runs/mine',
+  'TEXT_PATTERN': "name your files, such as --gin.TEXT_PATTERN='my/*.txt'",
+  'SWEEP_DIR': 'name a folder for the sweep, such as --gin.SWEEP_DIR=runs/mine',
+}
+
+
+def unknown_name(message: str) -> tuple[str, str]:
+  """(configurable, '') of a message about one that gin does not know, (configurable, parameter) of one about its
+  parameter; ('', '') of another.
+  """
+  found = re.search(r"[Cc]onfigurable '([\w.]+)' doesn't have a parameter named '(\w+)'", message)
+  if found:
+    return found.group(1), found.group(2)
+  found = re.search(r"No configurable matching (?:reference )?'?@?([\w./]+)", message)
+  return (found.group(1).rstrip('.'), '') if found else ('', '')
+
 
 def one_line(text: str, where: str = '') -> str:
   """gin's message as a sentence: without its file traces and blank lines, and with `where` if it names no file."""
@@ -20,7 +38,9 @@ def one_line(text: str, where: str = '') -> str:
   macro = re.search(r"macro.*?scope.*?'([\w]+)'|`?([A-Z][A-Z_]+)/macro", message)
   if 'macro' in message and macro:
     name = macro.group(1) or macro.group(2)
-    return f'{name} has no value: set it with --gin.{name}=VALUE or a gin file that defines it.'
+    return (
+      f'{name} has no value: {_GIVEN_BY.get(name, f"set it with --gin.{name}=VALUE or a gin file that defines it")}.'
+    )
   message = message.partition(' In call to configurable')[0]
   absent = re.search(r'(\w+)\(\) missing \d+ required keyword-only arguments?: (.+)', message)
   if absent:

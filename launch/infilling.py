@@ -67,10 +67,11 @@ def infill(
     raise UserError(f'--text must hold exactly one {GAP}; it holds {text.count(GAP)}.')
   if min(max_tokens, beam, count) < 1:
     raise UserError(f'max_tokens={max_tokens}, beam={beam} and count={count} must be at least 1.')
+  saved = checkpoints_lib.Checkpoints(model_dir)
+  saved.require()  # before a corpus is opened, which may take minutes
   source = pipeline.open()
   identity.check(model_dir, identity.of_run(model, objective, pipeline, source))
   device_mesh = mesh_lib.MeshConfig().build(jax.devices()[:1])
-  saved = checkpoints_lib.Checkpoints(model_dir)
   with mesh_lib.context(device_mesh):
     decoder = Decoder(model.with_vocabulary(source.vocabulary.vocab_size))
     _, params = saved.restore_params(*state_lib.params_and_shardings(decoder, device_mesh))

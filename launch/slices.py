@@ -109,23 +109,26 @@ class Topology:
     return list(found)
 
 
-def parse(text: str) -> Topology:
-  """Reads 'v5e:4x4' or, for two slices, '2xv5e:4x4'; UserError for another form, kind or number of axes."""
+def parse(text: str, flag: str = '--topology') -> Topology:
+  """Reads 'v5e:4x4' or, for two slices, '2xv5e:4x4'; UserError for another form, kind or number of axes.
+
+  Args:
+    text: the value.
+    flag: where it was given, for messages.
+  """
   found = _FORM.fullmatch(text)
   if found is None:
-    raise UserError(f'--topology={text} is not KIND:AxB or KIND:AxBxC, such as v5e:4x4, or 2xv5e:4x4 for two slices.')
+    raise UserError(f'{flag}={text} is not KIND:AxB or KIND:AxBxC, such as v5e:4x4, or 2xv5e:4x4 for two slices.')
   slices, kind, sizes = int(found[1] or 1), found[2], tuple(map(int, found[3].split('x')))
   if kind not in _KINDS:
-    raise UserError(f'--topology={text} names the chip {kind}; known are {", ".join(_KINDS)}.')
+    raise UserError(f'{flag}={text} names the chip {kind}; known are {", ".join(_KINDS)}.')
   _, _, most = _KINDS[kind]
   axes = devices.CHIPS[_KINDS[kind][0]].axes
   if len(sizes) != axes or min(sizes) < 1 or slices < 1:
     shape = 'x'.join('ABC'[:axes])
-    raise UserError(
-      f'--topology={text} has {len(sizes)} axes; a slice of {kind} is {kind}:{shape} of chips, 1 or more.'
-    )
+    raise UserError(f'{flag}={text} has {len(sizes)} axes; a slice of {kind} is {kind}:{shape} of chips, 1 or more.')
   if math.prod(sizes) > most:
-    raise UserError(f'--topology={text} has {math.prod(sizes):,} chips in a slice; the largest of {kind} has {most:,}.')
+    raise UserError(f'{flag}={text} has {math.prod(sizes):,} chips in a slice; the largest of {kind} has {most:,}.')
   return Topology(kind=kind, sizes=sizes, slices=slices)
 
 

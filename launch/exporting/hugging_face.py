@@ -100,20 +100,21 @@ def export(
   dtype = dtype or model.param_dtype
   place = _free(out)
   _check_attention(objective)
+  saved = Checkpoints(model_dir)
+  step = saved.require(step)  # before a corpus is opened, which may take minutes
+  saved.close()
   source = pipeline.open()
   identity.check(model_dir, identity.of_run(model, objective, pipeline, source))
   model = model.with_vocabulary(source.vocabulary.vocab_size)
-  saved = Checkpoints(model_dir)
   facts = Facts(
     name=os.path.basename(os.path.normpath(model_dir)),
-    step=saved.require(step),
+    step=step,
     model=model,
     objective=objective,
     scorer=objective.scorer(source.special),
     length=objective.model_length(pipeline.text_length),
     dtype=dtype,
   )
-  saved.close()
   stored = parameters.Stored(files.path(model_dir) / 'checkpoints' / str(facts.step))
   write(facts, source.vocabulary, stored, place, shard_bytes)
   return card.summary(facts, str(place))

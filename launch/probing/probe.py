@@ -77,10 +77,10 @@ def probe(
   device_mesh = mesh.build()
   if grid.batch_size % (devices := logical_axes.batch_ways(device_mesh.shape)):
     raise UserError(f'Grid.batch_size={grid.batch_size} does not divide over {devices} devices; use a multiple.')
+  saved = checkpoints_lib.Checkpoints(model_dir)
+  step = saved.require()  # before a corpus is opened, which may take minutes
   source = pipeline.open()
   identity.check(model_dir, identity.of_run(model, objective, pipeline, source))
-  saved = checkpoints_lib.Checkpoints(model_dir)
-  step = saved.require()
   material = _material(source, sizes, corpus, validation_one_in, tfds_data_dir)
   facts = {'checkpoint': step, 'sees': objective.scorer(source.special).sees, 'home': objective.home}
   kept, entries = Kept(model_dir, step), {}

@@ -57,7 +57,7 @@ class JobSet:
   @property
   def topology(self) -> slices.Topology:
     """The slices."""
-    return slices.parse(self.accelerator)
+    return slices.parse(self.accelerator, '--accelerator')
 
   def hosts(self) -> tuple[int, int]:
     """Of a slice: how many, and the chips of each; UserError for a slice that GKE has not."""

@@ -1,6 +1,7 @@
 """SkyPilot: a managed job a cell, for TPUs and GPUs of any cloud (docs.skypilot.co, managed jobs)."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -10,6 +11,8 @@ from . import engines
 from .plans import Plan
 
 # By kind of TPU: SkyPilot's name, how many of what it counts a chip has: v4 and v5p go by cores (cloud.google.com/tpu).
+_TPU = re.compile(r'(\d+x)?v\d')
+_GPUS = re.compile(r'[A-Za-z][\w.-]*(:[1-9]\d*)?')
 _TPUS = {'v4': ('tpu-v4', 2), 'v5e': ('tpu-v5litepod', 1), 'v5p': ('tpu-v5p', 2), 'v6e': ('tpu-v6e', 1)}
 
 
@@ -38,9 +41,14 @@ class SkyPilot:
 
   def accelerators(self) -> str:
     """As SkyPilot names them."""
-    if self.accelerator.partition('x')[2][:1] != 'v' and not self.accelerator.startswith('v'):
+    if not _TPU.match(self.accelerator):
+      if not _GPUS.fullmatch(self.accelerator):
+        raise UserError(
+          f'--accelerator={self.accelerator} is neither a TPU slice, such as v5e:4x4, nor GPUs as SkyPilot names them, '
+          'such as H100:8.'
+        )
       return self.accelerator
-    topology = slices.parse(self.accelerator)
+    topology = slices.parse(self.accelerator, '--accelerator')
     if topology.slices > 1:
       raise UserError(f'--accelerator={self.accelerator}: SkyPilot has no job of several slices; use --engine=jobset.')
     kind, cores = _TPUS[topology.kind]
