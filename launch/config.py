@@ -193,11 +193,8 @@ def _with_guess(message: str) -> str:
   if not unknown:
     return message
   if parameter:
-    try:
-      names = list(typed.hints(gin.config._REGISTRY.get_match(unknown).wrapped))
-    except (KeyError, ValueError, AttributeError):
-      return message
-    meant = parameter
+    found = gin.config._REGISTRY.get_match(unknown)
+    names, meant = list(typed.hints(found.wrapped)) if found else [], parameter
   else:
     names, meant = [name.rpartition('.')[2] for name in gin.config._REGISTRY._selector_map], unknown.rpartition('.')[2]
   close = difflib.get_close_matches(meant, sorted({*names}), n=1, cutoff=0.6)
