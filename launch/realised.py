@@ -21,7 +21,8 @@ def shares(source: Source, objective: Objective, num_rows: int = 1000, split: st
     'untouched', the share of segments in which nothing is corrupted;
     'padding', a share of the model's positions, and 'positions_per_token', what a text token takes.
   """
-  rows, dropped = _rows_and_dropped(source, objective, split, num_rows)
+  keeps_all = type(objective).keep is Objective.keep
+  rows, dropped = (num_rows, 0) if keeps_all else _rows_and_dropped(source, objective, split, num_rows)
   if dropped == rows:
     raise UserError(
       f'None of the first {rows} rows of the {split} split holds an example of {type(objective).__name__}: '
@@ -30,6 +31,7 @@ def shares(source: Source, objective: Objective, num_rows: int = 1000, split: st
   counts: collections.Counter[str] = collections.Counter()
   for row in source.corrupted(objective, split).take(rows - dropped).as_numpy_iterator():
     counts.update(_count(row, source.special.mask))
+  rows = dropped + counts['kept_rows']
   share = lambda name, of: counts[name] / max(1, counts[of])
   result = {
     'rows': rows,
@@ -57,11 +59,9 @@ def surprises(shares: dict[str, float], objective: Objective) -> list[str]:
 def _rows_and_dropped(source: Source, objective: Objective, split: str, num_rows: int) -> tuple[int, int]:
   """How many rows there are, up to `num_rows`, and how many of them hold no example."""
   stream = source.stream(split, objective, drop=False).take(num_rows).batch(64)
-  if type(objective).keep is Objective.keep:
-    return sum(len(block['example_id']) for block in stream.as_numpy_iterator()), 0
   blocks = stream.map(graph(lambda block: objective.keep(block, source.special)))
   kept = [keep for block in blocks.as_numpy_iterator() for keep in block]
-  return len(kept), len(kept) - sum(kept)
+  return len(kept), len(kept) - int(sum(kept))
 
 
 def _count(row: dict[str, np.ndarray], mask: int) -> dict[str, Any]:

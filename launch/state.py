@@ -1,6 +1,7 @@
 """The training state: its shapes, its place on the mesh, its first value. No TensorFlow."""
 
 import dataclasses
+import functools
 
 import flax.linen as nn
 import flax.struct
@@ -42,6 +43,7 @@ def unboxed(boxed: dict) -> dict:
   return jax.tree.map(lambda x: x.unbox(apply_constraint=False), boxed, is_leaf=is_box)
 
 
+@functools.lru_cache(maxsize=4)
 def params_and_shardings(decoder: Decoder, mesh: Mesh) -> tuple[dict, dict]:
   """The parameters' shapes, and their NamedShardings by the table of logical axes."""
   boxed = jax.eval_shape(lambda: init_params(decoder, jax.random.key(0)))

@@ -11,6 +11,7 @@ import tensorflow as tf
 from . import base, random, schedules
 
 Preprocessor = Callable[[tf.data.Dataset], tf.data.Dataset]
+Block = Callable[[base.Features], base.Features]
 # Graph functions here and in `tasks` are written in TensorFlow's own operations; AutoGraph, which would rewrite their
 # Python, takes seconds at every start for nothing.
 graph = tf.autograph.experimental.do_not_convert
@@ -25,7 +26,11 @@ def corrupt_rows(objective: base.Objective, special: base.SpecialTokens, seed: i
     special: the reserved ids of the rows' vocabulary.
     seed: the run's seed.
   """
-  block = corrupt_block(objective, special, seed)
+  return corrupt_rows_by(corrupt_block(objective, special, seed), objective, special)
+
+
+def corrupt_rows_by(block: Block, objective: base.Objective, special: base.SpecialTokens) -> Preprocessor:
+  """`corrupt_rows` by what `corrupt_block` made of the same objective."""
 
   def apply(dataset: tf.data.Dataset) -> tf.data.Dataset:
     if schedules.needs_step(objective) and 'step' not in dataset.element_spec:
@@ -65,17 +70,27 @@ def keep_rows(objective: base.Objective, special: base.SpecialTokens) -> Preproc
   return apply
 
 
-def corrupt_block(
-  objective: base.Objective, special: base.SpecialTokens, seed: int
-) -> Callable[[base.Features], base.Features]:
-  """A graph function from a batch of rows to the features of `objective`, [batch, model_length]."""
+def corrupt_block(objective: base.Objective, special: base.SpecialTokens, seed: int) -> Block:
+  """A graph function from a batch of rows to the features of `objective`, [batch, model_length].
 
-  def block(rows: base.Features) -> base.Features:
+  In a graph it is traced, which takes a second, once for all batches with the same features, however many rows they
+  have.
+  """
+
+  def at_once(rows: base.Features) -> base.Features:
     known = {
       'seed': tf.fill(tf.shape(rows['example_id']), tf.constant(seed, tf.int64)),
       'epoch': _epoch(objective, rows),
     }
     return objective.corrupt(rows | known, seeds_of_rows(objective, rows, seed), special)
+
+  traced = tf.function(at_once, autograph=False)
+
+  def block(rows: base.Features) -> base.Features:
+    if tf.executing_eagerly():
+      return at_once(rows)
+    any_rows = {name: tf.TensorSpec([None, *value.shape[1:]], value.dtype) for name, value in rows.items()}
+    return traced.get_concrete_function(any_rows)(rows)
 
   return block
 

@@ -81,6 +81,8 @@ class Source:
     self.vocabulary: seqio.Vocabulary = provided.vocabulary(provider)
     self.special: SpecialTokens = vocabularies.special_tokens(self.vocabulary)
     self.corpora: tuple[str, ...] = provided.corpora(provider)
+    self._made: dict[tuple, tf.data.Dataset] = {}
+    self._corrupts: tuple[Objective, preprocessor.Block] | None = None
 
   def rows(self, split: str) -> tf.data.Dataset:
     """All rows of a split, once, in the corpus's order; see `rows.make_rows`."""
@@ -88,6 +90,12 @@ class Source:
 
   def _blocks(self, split: str, units: Sequence[str], endless: bool = False) -> tf.data.Dataset:
     """The rows, some at a time, with those of `units` that the task has: [rows, text_length] features."""
+    asked = split, tuple(units), endless
+    if asked not in self._made:  # a graph is traced once for all who read the same
+      self._made[asked] = self._make_blocks(*asked)
+    return self._made[asked]
+
+  def _make_blocks(self, split: str, units: tuple[str, ...], endless: bool) -> tf.data.Dataset:
     if (folder := self._own_cache()) is not None:
       known = tuple(name for name in units if name in annotate.UNIT_FEATURES)
       documents = cache.read_documents(folder, split, ('targets', *known))
@@ -124,7 +132,13 @@ class Source:
     """
     stream = self.stream(split, objective, drop=False)  # `corrupt_rows` drops what holds no example
     stream = stream.map(preprocessor.graph(lambda row: row | {'step': tf.constant(0, tf.int64)}))
-    return preprocessor.corrupt_rows(objective, self.special, self.config.seed)(stream)
+    return preprocessor.corrupt_rows_by(self._corrupt(objective), objective, self.special)(stream)
+
+  def _corrupt(self, objective: Objective) -> preprocessor.Block:
+    """The same for training, evaluation and counts, so that it is traced once."""
+    if self._corrupts is None or self._corrupts[0] is not objective:
+      self._corrupts = objective, preprocessor.corrupt_block(objective, self.special, self.config.seed)
+    return self._corrupts[1]
 
   def batches(
     self,
@@ -152,10 +166,11 @@ class Source:
       training batch of a Mixture 'corpus_tokens', int32 [len(corpora)], how many tokens of the global batch are whose.
     """
     local = batch_size // num_hosts
-    corrupt = preprocessor.corrupt_block(objective, self.special, self.config.seed)
+    corrupt = self._corrupt(objective)
     wanted = (*MODEL_FEATURES, *objective.more_features)
 
     def features(step: tf.Tensor, rows: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+      rows = {name: value for name, value in rows.items() if name != 'kept'}
       whole, is_row = (rows, None) if split == 'train' else _filled(rows, batch_size)
       mine = {name: value[host * local : (host + 1) * local] for name, value in whole.items()}
       mine['step'] = tf.fill([local], step if split == 'train' else tf.int64.max)  # held-out data: as training ends

@@ -25,6 +25,7 @@ def python() -> pathlib.Path:
     if not (folder / 'whole').exists():
       subprocess.run([sys.executable, '-m', 'venv', '--clear', str(folder)], check=True)
       pip = [folder / 'bin' / 'pip', 'install', '--quiet', '--disable-pip-version-check', '--retries=1', '--timeout=15']
+      pip.append('--no-compile')  # what is imported is compiled then
       subprocess.run([*pip, '-r', ROOT / 'requirements-hf.txt'], check=True)
       (folder / 'whole').touch()
   return folder / 'bin' / 'python'

@@ -203,11 +203,12 @@ def documents(count: int, length: int, seed: int = 0) -> dict:
 
 def _entries(generator: np.random.Generator, words: np.ndarray) -> np.ndarray:
   """Lengths of entries of 2 to 5 words that begin at random words and may overlap; none lies inside another."""
-  lengths, last = np.zeros_like(words), 0
-  for first in np.unique(words):
+  lengths, last, most = np.zeros_like(words), 0, int(words[-1])  # they are in order, and none is left out
+  begins = np.searchsorted(words, np.arange(most + 2)).tolist()
+  for first in range(int(words[0]), most + 1):
     end = first + int(generator.integers(2, 6))
-    if generator.random() < 0.3 and last < end <= words.max() + 1:
-      lengths[np.flatnonzero(words == first)[0]] = np.isin(words, range(first, end)).sum()
+    if generator.random() < 0.3 and last < end <= most + 1:
+      lengths[begins[first]] = begins[end] - begins[first]
       last = end
   return lengths
 

@@ -32,7 +32,7 @@ def sky(tmp_path_factory) -> pathlib.Path:
   if not (folder / 'whole').exists():
     folder.parent.mkdir(exist_ok=True)
     subprocess.run([sys.executable, '-m', 'venv', '--clear', str(folder)], check=True)
-    pip = [folder / 'bin' / 'pip', 'install', '--quiet', '--disable-pip-version-check']
+    pip = [folder / 'bin' / 'pip', 'install', '--quiet', '--disable-pip-version-check', '--no-compile']
     subprocess.run([*pip, '-r', ROOT / 'requirements-skypilot.txt'], check=True)
     (folder / 'whole').touch()
   return folder / 'bin' / 'python'

@@ -1,0 +1,26 @@
+"""Compiled programs are kept for the session, as users' are: many runs here are of one tiny decoder."""
+
+import os
+from collections.abc import Iterator
+
+import jax
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _compiled(tmp_path_factory) -> Iterator[None]:
+  session = tmp_path_factory.getbasetemp()
+  folder = (session.parent if 'PYTEST_XDIST_WORKER' in os.environ else session) / 'xla'
+  changed = {'JAX_ENABLE_COMPILATION_CACHE': 'true', 'JAX_COMPILATION_CACHE_DIR': str(folder)}
+  before = {name: os.environ.get(name) for name in changed}
+  os.environ.update(changed)
+  jax.config.update('jax_enable_compilation_cache', True)
+  yield
+  jax.config.update('jax_enable_compilation_cache', False)
+  compilation_cache.reset_cache()  # JAX asks only once whether there is one
+  for name, value in before.items():
+    if value is None:
+      os.environ.pop(name)
+    else:
+      os.environ[name] = value
