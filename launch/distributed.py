@@ -21,7 +21,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 
 from .. import UserError
-from . import exits, metadata
+from . import exits, metadata, peers
 
 PORT = 8482
 """Where process 0 listens if JAX_COORDINATOR_PORT does not say otherwise; JAX's own choice on TPUs."""
@@ -250,6 +250,7 @@ def join() -> None:
       f'process {place.process} of {place.processes} (by {place.said_by}) met nobody {where}within {patience} s: see '
       'what the other processes say. Start the same command on every host.'
     ) from error
+  peers.listen(place.process)
 
 
 @contextlib.contextmanager
@@ -266,10 +267,7 @@ def together() -> Iterator[None]:
     reason = _lost(error)
     if reason is None:
       raise
-    raise exits.PeerLost(
-      f'another process of this run was lost ({reason}). The same command, started again on every host, goes on from '
-      'the last checkpoint.'
-    ) from error
+    raise exits.PeerLost(peers.message(reason)) from error
 
 
 @contextlib.contextmanager
@@ -299,7 +297,7 @@ def leave(status: int) -> int:
   """The status; a process of several that failed ends here and now, for JAX would wait minutes for the others.
 
   Where all fail alike, as by a mistake in their command, they part in good order. To whoever is left, this process is
-  lost. Where another was lost before, there is no order: one that stayed would only keep those that wait for its part.
+  lost, and is told so. Where another was lost before, there is no order, and one that stays would keep those that wait.
   """
   if status in (0, exits.PREEMPTED, exits.INTERRUPTED) or 'jax' not in sys.modules:
     return status
@@ -307,11 +305,17 @@ def leave(status: int) -> int:
 
   if not jax.distributed.is_initialized():
     return status
-  if jax.process_index() == 0 or status != exits.LOST:
-    thread = threading.Thread(target=jax.distributed.shutdown, daemon=True)
-    thread.start()
-    # The coordinator ends last: those that it leaves behind are aborted.
-    thread.join(_LEAVING_SECONDS if jax.process_index() == 0 else _LEAVING_SECONDS / 2)
+  process = jax.process_index()
+
+  def part() -> None:
+    peers.tell(process, status)
+    if process == 0 or status != exits.LOST:
+      jax.distributed.shutdown()
+
+  thread = threading.Thread(target=part, daemon=True)
+  thread.start()
+  # The coordinator ends last: those that it leaves behind are aborted.
+  thread.join(_LEAVING_SECONDS if process == 0 else _LEAVING_SECONDS / 2)
   sys.stdout.flush()
   sys.stderr.flush()
   os._exit(status)

@@ -149,7 +149,7 @@ def test_a_tpu_vm_asks_its_metadata(endpoints, monkeypatch):
 
 
 MEET = """
-import sys
+import sys, time
 from unmask.launch import distributed, exits, flags
 def main(argv):
   with distributed.together():
@@ -158,6 +158,10 @@ def main(argv):
     print('process', jax.process_index(), 'of', jax.process_count(), flush=True)
     if argv == ['one fails'] and jax.process_index():
       raise flags.UserError('a mistake')
+    if argv == ['one fails, one waits']:
+      if jax.process_index():
+        raise flags.UserError('a mistake')
+      time.sleep(600)
     multihost_utils.process_allgather(np.zeros(1))
   if argv == ['all fail']:
     raise flags.UserError('a mistake')
@@ -227,6 +231,16 @@ def test_where_one_fails_the_other_is_told():
   assert statuses == [exits.LOST, exits.MISTAKE], said
   assert said[0].split('\n')[-2].startswith('unmask: another process of this run was lost (')
   assert 'Traceback' not in said[0] + said[1]
+
+
+def test_one_that_waits_elsewhere_is_told_too():
+  """Nothing that it waits for breaks."""
+  port = _port()
+  statuses, said = _meet([_by('hand', number, port) for number in range(2)], 'one fails, one waits')
+  assert statuses == [exits.LOST, exits.MISTAKE], said
+  assert (
+    said[0].split('\n')[-2].startswith('unmask: another process of this run was lost (process 1 ended with status 2)')
+  )
 
 
 def test_nobody_waits_for_ever():
