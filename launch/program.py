@@ -99,8 +99,7 @@ class Program:
 
   @functools.cached_property
   def _state_shapes(self) -> state_lib.TrainState:
-    shapes = jax.eval_shape(lambda: state_lib.fresh(self.decoder, self.optimizer, 0))
-    return mesh_lib.placed(shapes, state_lib.shardings(self.decoder, self.optimizer, self.mesh))
+    return state_lib.shapes(self.decoder, self.optimizer, self.mesh)
 
   def batch_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
     """A global batch as shapes with shardings: the features of `objectives.base`, and 'text_tokens'."""

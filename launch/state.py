@@ -50,6 +50,14 @@ def params_and_shardings(decoder: Decoder, mesh: Mesh) -> tuple[dict, dict]:
   return unboxed(boxed), nn.logical_to_mesh_sharding(nn.get_partition_spec(boxed), mesh, logical_axes.RULES)
 
 
+def shapes(decoder: Decoder, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+  """What `fresh` makes as shapes with shardings; nothing is allocated, and the parameters are traced once."""
+  params, _ = params_and_shardings(decoder, mesh)
+  step = jax.ShapeDtypeStruct((), jnp.int32)
+  whole = TrainState(step=step, params=params, opt_state=jax.eval_shape(optimizer.init, params))
+  return mesh_lib.placed(whole, shardings(decoder, optimizer, mesh))
+
+
 def shardings(decoder: Decoder, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
   """A TrainState of NamedShardings: the optimizer's state lies like its parameters."""
   shapes, params = params_and_shardings(decoder, mesh)
