@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import runs
+import virtual_devices
 from unmask.objectives.causal_masked import CausalMasked
 from unmask.objectives.masked_lm import MaskedLM
 from unmask.objectives.next_token import NextToken
@@ -12,14 +13,15 @@ from unmask.objectives.next_token import NextToken
 NAMES = sorted(path.stem for path in (runs.ROOT / 'gin' / 'objectives').glob('*.gin'))
 NEED_ANSWERS = ('meap_fine_tuning',)  # rows of questions; the same data position and state as the others
 SETTINGS = {'TRAIN_STEPS': 7, 'CHECKPOINT_PERIOD': 2, 'EVAL_PERIOD': 2, 'train.microbatches': 2}
+RUN = SETTINGS | {'devices': 2, 'environment': {'XLA_FLAGS': virtual_devices.flags(2)}}
 
 
 @pytest.mark.parametrize('objective', [name for name in NAMES if name not in NEED_ANSWERS])
 def test_every_objective(objective, zygote, tmp_path):
   """With accumulation, evaluations and the corpus's shuffled rows; rows hold several documents, end to end."""
-  zygote.train(tmp_path / 'whole', objective, devices=2, **SETTINGS)
-  zygote.train(tmp_path / 'parts', objective, devices=2, **SETTINGS | {'train.stop_at': 3})
-  zygote.train(tmp_path / 'parts', objective, devices=2, **SETTINGS)
+  zygote.train(tmp_path / 'whole', objective, **RUN)
+  zygote.train(tmp_path / 'parts', objective, **RUN | {'train.stop_at': 3})
+  zygote.train(tmp_path / 'parts', objective, **RUN)
   again = runs.lines(tmp_path / 'parts')
   extra = [row for row in again if row['step'] == 3 and 'eval/loss' in row]  # a run's last update is evaluated
   assert len(extra) == 1
