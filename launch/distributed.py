@@ -268,6 +268,8 @@ def together() -> Iterator[None]:
     if reason is None:
       raise
     raise exits.PeerLost(peers.message(reason)) from error
+  finally:
+    peers.hush()
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ _EVERY = 1.0  # seconds between two looks
 _GRACE = 3.0  # in which a process may notice by itself, and say what it saw
 _GRACE_OF_FIRST = 10.0  # it coordinates: those that it leaves behind are aborted
 _leaving = threading.Event()
+_listeners: list[threading.Thread] = []
 
 
 def message(reason: str) -> str:
@@ -35,12 +36,19 @@ def listen(process: int) -> None:
   client = _client()
   if client is not None:
     grace = _GRACE if process else _GRACE_OF_FIRST
-    threading.Thread(target=_listen, args=(client, grace), name='peers', daemon=True).start()
+    _listeners.append(threading.Thread(target=_listen, args=(client, grace), name='peers', daemon=True))
+    _listeners[-1].start()
+
+
+def hush() -> None:
+  """Ends the listening: a thread that is inside JAX's client when Python ends would abort the process."""
+  _leaving.set()
+  while _listeners:
+    _listeners.pop().join(_EVERY)
 
 
 def tell(process: int, status: int) -> None:
-  """Tells the others that this process ends with a status; from now on it listens to nobody. Never fails."""
-  _leaving.set()
+  """Tells the others that this process ends with a status. Never fails."""
   client = _client()
   if client is not None:
     with contextlib.suppress(Exception):  # the coordinator is gone
