@@ -29,7 +29,7 @@ def test_hung_input(rows, where, zygote, tmp_path):
 
 
 def test_hung_peer(zygote, tmp_path):
-  settings = {'TRAIN_STEPS': 120, 'CHECKPOINT_PERIOD': 20}
+  settings = {'TRAIN_STEPS': 300, 'CHECKPOINT_PERIOD': 20}
 
   def start(**more):
     meeting = runs.free_address()
@@ -44,7 +44,7 @@ def test_hung_peer(zygote, tmp_path):
   running[1].signal(signal.SIGKILL)
   running[1].wait()
   assert [run.wait() for run in start()] == [0, 0]
-  assert [row['step'] for row in runs.lines(tmp_path) if 'loss' in row] == list(range(1, 121))
+  assert [row['step'] for row in runs.lines(tmp_path) if 'loss' in row] == list(range(1, 301))
 
 
 @pytest.mark.parametrize(('report', 'stop'), [(0.0, 5.0), (6.0, 5.0), (-1.0, 5.0)])
