@@ -197,8 +197,13 @@ def _with_guess(message: str) -> str:
     names, meant = list(typed.hints(found.wrapped)) if found else [], parameter
   else:
     names, meant = [name.rpartition('.')[2] for name in gin.config._REGISTRY._selector_map], unknown.rpartition('.')[2]
-  close = difflib.get_close_matches(meant, sorted({*names}), n=1, cutoff=0.6)
-  return f'{message.rstrip(".")} (did you mean {close[0]}?)' if close else message
+  return _guessed(message.rstrip('.'), meant, sorted({*names}), 0.6) or message
+
+
+def _guessed(text: str, name: str, names: Sequence[str], cutoff: float) -> str | None:
+  """The text with that of `names` which comes closest to `name`; None if none is as close as `cutoff`."""
+  close = difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
+  return f'{text} (did you mean {close[0]}?)' if close else None
 
 
 def _configured(configurable: Callable) -> Callable:
@@ -226,10 +231,8 @@ def refuse_unused() -> None:
   unused = sorted(name for name in _given if not _matches(name, used))
   if not unused:
     return
-  hints = []
-  for name in unused:
-    close = difflib.get_close_matches(name, sorted(used - _given) + sorted(used & _given), n=1, cutoff=0.75)
-    hints.append(f'{name} (did you mean {close[0]}?)' if close else name)
+  known = sorted(used - _given) + sorted(used & _given)
+  hints = [_guessed(name, name, known, 0.75) or name for name in unused]
   raise UserError(f'Nothing uses {", ".join(hints)}: mend the spelling or leave it out.')
 
 

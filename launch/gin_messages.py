@@ -38,9 +38,8 @@ def one_line(text: str, where: str = '') -> str:
   macro = re.search(r"macro.*?scope.*?'([\w]+)'|`?([A-Z][A-Z_]+)/macro", message)
   if 'macro' in message and macro:
     name = macro.group(1) or macro.group(2)
-    return (
-      f'{name} has no value: {_GIVEN_BY.get(name, f"set it with --gin.{name}=VALUE or a gin file that defines it")}.'
-    )
+    mend = _GIVEN_BY.get(name, f'set it with --gin.{name}=VALUE or a gin file that defines it')
+    return f'{name} has no value: {mend}.'
   message = message.partition(' In call to configurable')[0]
   absent = re.search(r'(\w+)\(\) missing \d+ required keyword-only arguments?: (.+)', message)
   if absent:

@@ -132,10 +132,10 @@ class Saver(Checkpoints):
     if self.failed is not None:
       with contextlib.suppress(Exception):  # it failed once already
         self._manager.close()
-      # TensorStore's threads, for which nobody waits once a save failed, may begin a folder anew.
-      for _ in range(5 if jax.process_index() == 0 else 0):
-        self._discard()
-        time.sleep(0.1)
+      if jax.process_index() == 0:
+        for _ in range(5):  # TensorStore's threads, for which nobody waits once a save failed, may begin a folder anew
+          self._discard()
+          time.sleep(0.1)
       raise UserError(
         f'The last checkpoint was not saved: {self.failed}. The same command goes on from the one before.'
       )

@@ -139,3 +139,16 @@ def names(content: dict[str, Any]) -> dict[int, str]:
   else:
     found = {i: str(pair[0]) for i, pair in enumerate(listed)}
   return found | {int(entry['id']): str(entry['content']) for entry in content.get('added_tokens', [])}
+
+
+def added_token(token: int, content: str, *, lstrip: bool = False, special: bool = True) -> dict[str, Any]:
+  """An entry of 'added_tokens'; `lstrip`: whether the blanks before it in a text belong to it."""
+  return {
+    'id': token,
+    'content': content,
+    'single_word': False,
+    'lstrip': lstrip,
+    'rstrip': False,
+    'normalized': not special,
+    'special': special,
+  }

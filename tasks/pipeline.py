@@ -170,7 +170,7 @@ class Source:
     wanted = (*MODEL_FEATURES, *objective.more_features)
 
     def features(step: tf.Tensor, rows: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-      rows = {name: value for name, value in rows.items() if name != 'kept'}
+      rows = {name: value for name, value in rows.items() if name != 'kept'}  # which chose them; no objective reads it
       whole, is_row = (rows, None) if split == 'train' else _filled(rows, batch_size)
       mine = {name: value[host * local : (host + 1) * local] for name, value in whole.items()}
       mine['step'] = tf.fill([local], step if split == 'train' else tf.int64.max)  # held-out data: as training ends

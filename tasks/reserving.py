@@ -15,7 +15,7 @@ from sentencepiece import sentencepiece_model_pb2
 
 from .. import UserError
 from . import vocabularies
-from .hugging_face import BEGINS, ENDS, RESERVED_LIKE, names
+from .hugging_face import BEGINS, ENDS, RESERVED_LIKE, added_token, names
 
 _UNKNOWN, _CONTROL, _USER, _UNUSED = 2, 3, 4, 5  # SentencePiece's types of pieces
 
@@ -134,7 +134,7 @@ def _of_json(content: bytes, where: str, append: bool) -> Reserved:
   changed = {i: name for i, _, name in taken} | dict(added)
   others = [entry for entry in added_tokens if int(entry['id']) not in changed]
   gaps = vocabularies.RESERVED[:1] + vocabularies.RESERVED[2:]
-  entries = [_entry(i, name, name in gaps) for i, name in changed.items()]
+  entries = [added_token(i, name, lstrip=name in gaps) for i, name in changed.items()]
   whole['added_tokens'] = sorted([*others, *entries], key=lambda entry: int(entry['id']))
   dumped = json.dumps(whole, ensure_ascii=False, indent=2).encode()
   return Reserved(dumped, len(named), tuple(taken), tuple(added))
@@ -144,15 +144,3 @@ def _is_spare(name: str, is_special: bool, used: str) -> bool:
   """BERT's [unused1] are ordinary entries; others are special tokens. What a text is wrapped in is in use."""
   plain = re.fullmatch(r'[\[<]unused_?\d+[\]>]', name) is not None
   return (plain or (is_special and RESERVED_LIKE.search(name) is not None)) and json.dumps(name) not in used
-
-
-def _entry(token: int, content: str, lstrip: bool) -> dict[str, Any]:
-  return {
-    'id': token,
-    'content': content,
-    'single_word': False,
-    'lstrip': lstrip,
-    'rstrip': False,
-    'normalized': False,
-    'special': True,
-  }

@@ -1,34 +1,21 @@
 """Hugging Face's libraries in a virtual environment of their own, asked for what they make of our files."""
 
 import contextlib
-import fcntl
-import hashlib
 import json
 import os
 import pathlib
 import subprocess
-import sys
 from collections.abc import Iterator
+
+import pinned
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 _SIDE = ROOT / 'tests' / 'transformers_side.py'
 
 
 def python() -> pathlib.Path:
-  """The Python of the environment, made once under data/: 2 to 3 minutes and 1.8 GB with a CPU build of torch."""
-  pins = (ROOT / 'requirements-hf.txt').read_text()
-  version = f'{sys.version_info.major}.{sys.version_info.minor}'
-  folder = ROOT / 'data' / f'hugging-face-{version}-{hashlib.sha256(pins.encode()).hexdigest()[:12]}'
-  folder.parent.mkdir(exist_ok=True)
-  with open(ROOT / 'data' / '.hugging-face.lock', 'w') as lock:
-    fcntl.flock(lock, fcntl.LOCK_EX)  # workers share it
-    if not (folder / 'whole').exists():
-      subprocess.run([sys.executable, '-m', 'venv', '--clear', str(folder)], check=True)
-      pip = [folder / 'bin' / 'pip', 'install', '--quiet', '--disable-pip-version-check', '--retries=1', '--timeout=15']
-      pip.append('--no-compile')  # what is imported is compiled then
-      subprocess.run([*pip, '-r', ROOT / 'requirements-hf.txt'], check=True)
-      (folder / 'whole').touch()
-  return folder / 'bin' / 'python'
+  """The Python of the environment: 2 to 3 minutes and 1.8 GB with a CPU build of torch."""
+  return pinned.python('hugging-face', 'requirements-hf.txt', '--retries=1', '--timeout=15')
 
 
 class Transformers:

@@ -17,7 +17,7 @@ from sentencepiece import sentencepiece_model_pb2
 from ... import UserError
 from ...objectives.base import SpecialTokens
 from ...tasks import vocabularies
-from ...tasks.hugging_face import HuggingFaceVocabulary
+from ...tasks.hugging_face import HuggingFaceVocabulary, added_token
 
 _BLANK = '\u2581'
 _LITERAL = '\u2047'
@@ -78,23 +78,11 @@ def _name(vocabulary: seqio.Vocabulary, token: int) -> str:
   return '<unk>' if token == vocabulary.unk_id else f'<special:{token}>'
 
 
-def _added(token: int, content: str, *, lstrip: bool = False, special: bool = True) -> dict[str, Any]:
-  return {
-    'id': token,
-    'content': content,
-    'single_word': False,
-    'lstrip': lstrip,
-    'rstrip': False,
-    'normalized': not special,
-    'special': special,
-  }
-
-
 def _specials(vocabulary: seqio.Vocabulary, special: SpecialTokens, tokens: list[int]) -> list[dict[str, Any]]:
   """Added tokens; a blank before a gap belongs to it, as in rows, where the word behind it brings its own."""
   gaps = {special.mask, *special.sentinels}
   named = [(token, _name(vocabulary, token)) for token in sorted(tokens)]
-  return [_added(token, content, lstrip=token in gaps) for token, content in named]
+  return [added_token(token, content, lstrip=token in gaps) for token, content in named]
 
 
 def _whole(vocabulary: seqio.Vocabulary, special: SpecialTokens, **parts: Any) -> dict[str, Any]:
@@ -172,7 +160,7 @@ def _of_pieces(vocabulary: seqio.SentencePieceVocabulary, special: SpecialTokens
   added = _specials(vocabulary, special, controls)
   names = {entry['id']: entry['content'] for entry in added}
   users = [i for i, piece in enumerate(pieces) if piece.type == _USER and i not in reserved]
-  added += [_added(i, pieces[i].piece, special=False) for i in users]
+  added += [added_token(i, pieces[i].piece, special=False) for i in users]
   named = [names.get(i, piece.piece) for i, piece in enumerate(pieces)]
   unknown = next(i for i, piece in enumerate(pieces) if piece.type == _UNKNOWN)
   bytes_too = any(piece.type == _BYTE for piece in pieces)

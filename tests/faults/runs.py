@@ -17,17 +17,11 @@ import jax
 import numpy as np
 import virtual_devices
 from etils import epath
+from tiny_decoder import DECODER
 from unmask.launch import checkpoints, meters, metrics
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-TINY = {
-  'DecoderConfig.embed_dim': 32,
-  'DecoderConfig.num_layers': 2,
-  'DecoderConfig.num_heads': 2,
-  'DecoderConfig.num_kv_heads': 1,
-  'DecoderConfig.head_dim': 16,
-  'DecoderConfig.mlp_dim': 48,
-  'DecoderConfig.scan_unroll': 1,
+TINY = DECODER | {
   'BATCH_SIZE': 8,
   'EVAL_PERIOD': 0,
   'Evaluation.batches': 1,

@@ -12,15 +12,10 @@ from jax.experimental.compilation_cache import compilation_cache
 def _compiled(tmp_path_factory) -> Iterator[None]:
   session = tmp_path_factory.getbasetemp()
   folder = (session.parent if 'PYTEST_XDIST_WORKER' in os.environ else session) / 'xla'
-  changed = {'JAX_ENABLE_COMPILATION_CACHE': 'true', 'JAX_COMPILATION_CACHE_DIR': str(folder)}
-  before = {name: os.environ.get(name) for name in changed}
-  os.environ.update(changed)
   jax.config.update('jax_enable_compilation_cache', True)
-  yield
+  with pytest.MonkeyPatch.context() as patch:  # for the processes that tests start
+    patch.setenv('JAX_ENABLE_COMPILATION_CACHE', 'true')
+    patch.setenv('JAX_COMPILATION_CACHE_DIR', str(folder))
+    yield
   jax.config.update('jax_enable_compilation_cache', False)
   compilation_cache.reset_cache()  # JAX asks only once whether there is one
-  for name, value in before.items():
-    if value is None:
-      os.environ.pop(name)
-    else:
-      os.environ[name] = value

@@ -5,19 +5,13 @@ import pathlib
 import shutil
 
 import pytest
+from tiny_decoder import DECODER
 from unmask.launch import cli
 from unmask.tasks import corpora, text_task
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 names = lambda folder: sorted(path.stem for path in (ROOT / 'gin' / folder).glob('*.gin'))
-SHRINK = {
-  'DecoderConfig.embed_dim': 32,
-  'DecoderConfig.num_layers': 2,
-  'DecoderConfig.num_heads': 2,
-  'DecoderConfig.num_kv_heads': 1,
-  'DecoderConfig.head_dim': 16,
-  'DecoderConfig.mlp_dim': 48,
-  'DecoderConfig.scan_unroll': 1,
+SHRINK = DECODER | {
   'TRAIN_STEPS': 2,
   'BATCH_SIZE': 8,
   'EVAL_PERIOD': 2,

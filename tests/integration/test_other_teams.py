@@ -14,17 +14,11 @@ import sys
 import sysconfig
 
 import pytest
+from tiny_decoder import DECODER
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / 'tests' / 'example_team'
-SHRINK = {
-  'DecoderConfig.embed_dim': 32,
-  'DecoderConfig.num_layers': 2,
-  'DecoderConfig.num_heads': 2,
-  'DecoderConfig.num_kv_heads': 1,
-  'DecoderConfig.head_dim': 16,
-  'DecoderConfig.mlp_dim': 48,
-  'DecoderConfig.scan_unroll': 1,
+SHRINK = DECODER | {
   'TRAIN_STEPS': 20,
   'BATCH_SIZE': 8,
   'EVAL_PERIOD': 20,

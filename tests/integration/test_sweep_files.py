@@ -1,16 +1,14 @@
 """The files for schedulers, read by the schedulers' own code."""
 
-import hashlib
 import json
 import os
 import pathlib
 import subprocess
-import sys
 
 import kubeflow_trainer_api.models as jobset_models
+import pinned
 import pytest
 import yaml
-from test_gin_files import ROOT
 from unmask import UserError
 from unmask.launch import cli, exits, flags
 from unmask.launch.sweeping import cells, jobset, skypilot
@@ -24,18 +22,9 @@ def _write(folder: pathlib.Path, engine: str, *more: str, sweep_dir: str | None 
 
 
 @pytest.fixture(scope='module')
-def sky(tmp_path_factory) -> pathlib.Path:
-  """The Python of a virtual environment in which SkyPilot is installed, kept under data/."""
-  pins = (ROOT / 'requirements-skypilot.txt').read_text()
-  version = f'{sys.version_info.major}.{sys.version_info.minor}'
-  folder = ROOT / 'data' / f'skypilot-{version}-{hashlib.sha256(pins.encode()).hexdigest()[:12]}'
-  if not (folder / 'whole').exists():
-    folder.parent.mkdir(exist_ok=True)
-    subprocess.run([sys.executable, '-m', 'venv', '--clear', str(folder)], check=True)
-    pip = [folder / 'bin' / 'pip', 'install', '--quiet', '--disable-pip-version-check', '--no-compile']
-    subprocess.run([*pip, '-r', ROOT / 'requirements-skypilot.txt'], check=True)
-    (folder / 'whole').touch()
-  return folder / 'bin' / 'python'
+def sky() -> pathlib.Path:
+  """The Python of a virtual environment in which SkyPilot is installed."""
+  return pinned.python('skypilot', 'requirements-skypilot.txt')
 
 
 READ = """
