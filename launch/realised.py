@@ -1,7 +1,6 @@
 """What an objective really does to rows, counted, against what it was told to do."""
 
 import collections
-from typing import Any
 
 import numpy as np
 
@@ -29,8 +28,8 @@ def shares(source: Source, objective: Objective, num_rows: int = 1000, split: st
       'the text has no unit it could mask. Use another corpus or objective.'
     )
   counts: collections.Counter[str] = collections.Counter()
-  for row in source.corrupted(objective, split).take(rows - dropped).as_numpy_iterator():
-    counts.update(_count(row, source.special.mask))
+  for block in source.corrupted(objective, split).take(rows - dropped).batch(64).as_numpy_iterator():
+    counts.update(_count(block, source.special.mask))
   rows = dropped + counts['kept_rows']
   share = lambda name, of: counts[name] / max(1, counts[of])
   result = {
@@ -64,21 +63,23 @@ def _rows_and_dropped(source: Source, objective: Objective, split: str, num_rows
   return len(kept), len(kept) - int(sum(kept))
 
 
-def _count(row: dict[str, np.ndarray], mask: int) -> dict[str, Any]:
-  corrupted, inputs = row['corrupted'] > 0, row['decoder_input_tokens']
-  segments = row['decoder_segment_ids']
+def _count(block: dict[str, np.ndarray], mask: int) -> dict[str, int]:
+  """Of a block of rows, features [rows, length] each."""
+  corrupted, inputs = block['corrupted'] > 0, block['decoder_input_tokens']
+  segments = block['decoder_segment_ids']
+  number = np.arange(len(segments))[:, None] * (1 + segments.max()) + segments  # another in every row
   counts = {
-    'kept_rows': 1,
-    'text': np.count_nonzero(row['segment_ids']),
-    'corrupted': int(np.count_nonzero(corrupted)),
-    'supervised': np.count_nonzero(row['decoder_loss_weights']),
+    'kept_rows': len(segments),
+    'text': np.count_nonzero(block['segment_ids']),
+    'corrupted': np.count_nonzero(corrupted),
+    'supervised': np.count_nonzero(block['decoder_loss_weights']),
     'positions': inputs.size,
     'real': np.count_nonzero(segments),
-    'segments': int(segments.max()),
-    'untouched': len(set(segments[segments > 0]) - set(segments[corrupted])),
+    'segments': int(segments.max(axis=1).sum()),
+    'untouched': np.setdiff1d(number[segments > 0], number[corrupted]).size,
   }
-  if inputs.size != row['targets'].size:
+  if inputs.size != block['targets'].size:
     return counts
-  masked, same = inputs[corrupted] == mask, inputs[corrupted] == row['targets'][corrupted]
-  actions = {'masked': masked.sum(), 'kept': same.sum(), 'randomised': (~masked & ~same).sum(), 'in_place': 1}
-  return counts | {name: int(value) for name, value in actions.items()}
+  masked, same = inputs[corrupted] == mask, inputs[corrupted] == block['targets'][corrupted]
+  actions = {'masked': masked, 'kept': same, 'randomised': ~masked & ~same}
+  return counts | {name: int(value.sum()) for name, value in actions.items()} | {'in_place': len(segments)}

@@ -33,6 +33,15 @@ def _alone(name: str) -> Iterator[None]:
 
 
 @pytest.fixture(scope='session')
+def kept_programs(tmp_path_factory) -> pathlib.Path:
+  """A folder of compiled programs that all workers of a session fill: many runs are of one tiny decoder."""
+  session = tmp_path_factory.getbasetemp()
+  folder = (session.parent if 'PYTEST_XDIST_WORKER' in os.environ else session) / 'xla'
+  folder.mkdir(exist_ok=True)
+  return folder
+
+
+@pytest.fixture(scope='session')
 def default_task():
   """The default corpus, prepared under data/ as `make ablation` does it."""
   from unmask.tasks import default_text, text_task
@@ -70,6 +79,15 @@ def transformers(tmp_path_factory):
 
   with hugging_face.transformers(tmp_path_factory.mktemp('hugging_face')) as side:
     yield side
+
+
+@pytest.fixture(scope='session')
+def zygote(default_task, kept_programs, tmp_path_factory):
+  """Starts training processes in milliseconds: `tests/faults/runs.py`."""
+  import runs
+
+  with runs.zygote(tmp_path_factory.mktemp('zygote'), kept_programs) as made:
+    yield made
 
 
 @pytest.fixture

@@ -73,17 +73,16 @@ class Run:
 class Zygote:
   """Starts runs; see `zygote.py`."""
 
-  def __init__(self, cache: pathlib.Path):
-    """Compiled programs are kept in `cache`, so that a run starts as fast as it would on a machine that knows it."""
+  def __init__(self, folder: pathlib.Path, programs: pathlib.Path):
+    """Logs go to `folder`; compiled programs are kept in `programs`: a run starts as on a machine that knows it."""
     environment = os.environ | {
       'JAX_PLATFORMS': 'cpu',
       'JAX_ENABLE_COMPILATION_CACHE': 'true',
-      'JAX_COMPILATION_CACHE_DIR': str(cache),
+      'JAX_COMPILATION_CACHE_DIR': str(programs),
     }
     self._logs = 0
-    self._folder = cache
-    cache.mkdir(parents=True, exist_ok=True)
-    with open(cache / 'zygote.log', 'w') as log:
+    self._folder = folder
+    with open(folder / 'zygote.log', 'w') as log:
       self._process = subprocess.Popen(
         [sys.executable, str(ROOT / 'tests' / 'faults' / 'zygote.py')],
         cwd=ROOT,
@@ -121,7 +120,7 @@ class Zygote:
     """Begins any command; `environment` is added to this process's."""
     self._logs += 1
     log = self._folder / f'run-{self._logs}.log'
-    environment = {'XLA_FLAGS': virtual_devices.many(devices)} | (environment or {})
+    environment = {'XLA_FLAGS': virtual_devices.flags(devices)} | (environment or {})
     order = {'argv': argv, 'environment': environment, 'log': str(log), 'processes': processes, 'slow': slow}
     return Run(self, self.ask(order, 120), log)
 
@@ -151,8 +150,8 @@ class Zygote:
 
 
 @contextlib.contextmanager
-def zygote(cache: pathlib.Path) -> Iterator[Zygote]:
-  made = Zygote(cache)
+def zygote(folder: pathlib.Path, programs: pathlib.Path) -> Iterator[Zygote]:
+  made = Zygote(folder, programs)
   try:
     yield made
   finally:

@@ -1,6 +1,5 @@
 """Compiled programs are kept for the session, as users' are: many runs here are of one tiny decoder."""
 
-import os
 from collections.abc import Iterator
 
 import jax
@@ -9,13 +8,11 @@ from jax.experimental.compilation_cache import compilation_cache
 
 
 @pytest.fixture(scope='module', autouse=True)
-def _compiled(tmp_path_factory) -> Iterator[None]:
-  session = tmp_path_factory.getbasetemp()
-  folder = (session.parent if 'PYTEST_XDIST_WORKER' in os.environ else session) / 'xla'
+def _compiled(kept_programs) -> Iterator[None]:
   jax.config.update('jax_enable_compilation_cache', True)
   with pytest.MonkeyPatch.context() as patch:  # for the processes that tests start
     patch.setenv('JAX_ENABLE_COMPILATION_CACHE', 'true')
-    patch.setenv('JAX_COMPILATION_CACHE_DIR', str(folder))
+    patch.setenv('JAX_COMPILATION_CACHE_DIR', str(kept_programs))
     yield
   jax.config.update('jax_enable_compilation_cache', False)
   compilation_cache.reset_cache()  # JAX asks only once whether there is one

@@ -2,7 +2,7 @@
 
 import json
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 import runs
@@ -15,12 +15,6 @@ SETTINGS = SHRINK | HOME
 LINES = [
   f'{name} = {value if isinstance(value, int) or value[0] == "{" else repr(value)}' for name, value in SETTINGS.items()
 ]
-
-
-@pytest.fixture(scope='module')
-def zygote(default_task, tmp_path_factory) -> Iterator[runs.Zygote]:
-  with runs.zygote(tmp_path_factory.mktemp('zygote')) as made:
-    yield made
 
 
 class Forked:

@@ -5,18 +5,11 @@ import struct
 from collections.abc import Iterator
 
 import pytest
-import runs
 from unmask import UserError
 from unmask.launch import metrics, trackers
 from wandb.proto import wandb_internal_pb2
 
 OFFLINE = {'WANDB_MODE': 'offline', 'WANDB_PROJECT': 'objectives'}
-
-
-@pytest.fixture(scope='module')
-def zygote(default_task, tmp_path_factory) -> Iterator[runs.Zygote]:
-  with runs.zygote(tmp_path_factory.mktemp('zygote')) as made:
-    yield made
 
 
 def _records(path) -> Iterator[wandb_internal_pb2.Record]:
