@@ -120,7 +120,7 @@ class Zygote:
     """Begins any command; `environment` is added to this process's."""
     self._logs += 1
     log = self._folder / f'run-{self._logs}.log'
-    environment = {'XLA_FLAGS': virtual_devices.flags(devices)} | (environment or {})
+    environment = {'XLA_FLAGS': virtual_devices.many(devices)} | (environment or {})
     order = {'argv': argv, 'environment': environment, 'log': str(log), 'processes': processes, 'slow': slow}
     return Run(self, self.ask(order, 120), log)
 

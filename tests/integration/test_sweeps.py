@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 import runs
+import virtual_devices
 from test_gin_files import HOME, SHRINK, names
 from unmask.launch import cli, config
 from unmask.launch.sweeping import runner
@@ -29,7 +30,11 @@ class Forked:
 
   def write(self, sweep: str, plans: Sequence[Plan], tuning: bool) -> None:
     """Trains them one after another."""
-    self.statuses |= {one.cell.model_dir: self._zygote.command(['train', *one.command]).wait() for one in plans}
+    self.statuses |= {one.cell.model_dir: self._trained(one) for one in plans}
+
+  def _trained(self, plan: Plan) -> int:
+    quick = {'XLA_FLAGS': virtual_devices.flags(1)}
+    return self._zygote.command(['train', *plan.command], environment=quick).wait()
 
 
 def _trained(zygote, name: str, folder: pathlib.Path, *more: str, lines: Sequence[str] = LINES) -> dict[str, dict]:
