@@ -15,7 +15,7 @@ ablation: $(VENV)/.run
 install: $(VENV)/.run
 
 test: $(VENV)/.test lint browser
-	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $$($(PYTHON) tests/browser.py) $$($(BIN)/python tests/t5x_source.py)
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $$($(PYTHON) tests/browser.py) $$($(BIN)/python tests/t5x_source.py) $$($(BIN)/python tests/other_python.py)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -75,11 +75,11 @@ def _count(block: dict[str, np.ndarray], mask: int) -> dict[str, int]:
     'supervised': np.count_nonzero(block['decoder_loss_weights']),
     'positions': inputs.size,
     'real': np.count_nonzero(segments),
-    'segments': int(segments.max(axis=1).sum()),
+    'segments': segments.max(axis=1).sum(),
     'untouched': np.setdiff1d(number[segments > 0], number[corrupted]).size,
   }
-  if inputs.size != block['targets'].size:
-    return counts
-  masked, same = inputs[corrupted] == mask, inputs[corrupted] == block['targets'][corrupted]
-  actions = {'masked': masked, 'kept': same, 'randomised': ~masked & ~same}
-  return counts | {name: int(value.sum()) for name, value in actions.items()} | {'in_place': len(segments)}
+  if inputs.size == block['targets'].size:
+    masked, same = inputs[corrupted] == mask, inputs[corrupted] == block['targets'][corrupted]
+    counts |= {'masked': masked.sum(), 'kept': same.sum(), 'randomised': (~masked & ~same).sum()}
+    counts |= {'in_place': len(segments)}
+  return {name: int(value) for name, value in counts.items()}

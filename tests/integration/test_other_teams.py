@@ -13,6 +13,7 @@ import subprocess
 import sys
 import sysconfig
 
+import pinned
 import pytest
 from tiny_decoder import DECODER
 
@@ -52,9 +53,7 @@ def _run(command, folder, **environment):
 def theirs(tmp_path_factory) -> pathlib.Path:
   """A folder with an environment 'venv' in which unmask's wheel and the example package are installed."""
   folder = tmp_path_factory.mktemp('theirs')
-  made = {'build', 'data', 'runs', 'tests', 'docs', '__pycache__'} | {path.name for path in ROOT.glob('*.egg-info')}
-  ignored = lambda at, names: [name for name in names if at == str(ROOT) and (name in made or name[0] == '.')]
-  shutil.copytree(ROOT, folder / 'unmask-source', ignore=ignored)
+  pinned.source(folder)
   shutil.copytree(EXAMPLE, folder / 'example')
   _run([sys.executable, '-m', 'venv', '--without-pip', 'venv'], folder)
   python = folder / 'venv' / 'bin' / 'python'
