@@ -48,7 +48,7 @@ differ from those of training by the rounding that is left out.
 
 def attention(facts: 'Facts') -> str:
   """Who sees whom, in words."""
-  layers = [facts.objective.attention.ordered_in(i, facts.model.num_layers) for i in range(facts.model.num_layers)]
+  layers = [facts.attention.ordered_in(i, facts.model.num_layers) for i in range(facts.model.num_layers)]
   if all(layers):
     return 'causal'
   return 'bidirectional' if not any(layers) else f'causal in {sum(layers)} of {len(layers)} layers'
@@ -77,7 +77,7 @@ def text(facts: 'Facts') -> str:
 
 
 def _not_causal(facts: 'Facts') -> str:
-  if facts.objective.attention.always_ordered:
+  if facts.attention.always_ordered:
     return _UNSHIFTED
   where = {'bidirectional': 'every layer'}.get(attention(facts), 'some layers')
   return _BIDIRECTIONAL.format(where=where, shift=_SHIFTED if facts.objective.shift else '')

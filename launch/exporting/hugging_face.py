@@ -65,10 +65,14 @@ class Facts:
     return self.dtype != self.model.param_dtype
 
   @property
+  def attention(self) -> AttentionSpec:
+    """The rule under which the model answers: of a mixture, that of the part whose scorer it has."""
+    return self.scorer.attention or self.objective.attention
+
+  @property
   def is_causal_lm(self) -> bool:
     """Whether it is a LlamaForCausalLM, and nothing is lost by taking it for one."""
-    attention = self.objective.attention
-    return bool(self.objective.shift) and attention.always_ordered and attention.table is None
+    return bool(self.objective.shift) and self.attention.always_ordered
 
 
 def export(
@@ -99,7 +103,6 @@ def export(
   shard_bytes = safetensors.parse_size(max_shard_size)
   dtype = dtype or model.param_dtype
   place = _free(out)
-  _check_attention(objective)
   saved = Checkpoints(model_dir)
   step = saved.require(step)  # before a corpus is opened, which may take minutes
   saved.close()
@@ -115,6 +118,7 @@ def export(
     length=objective.model_length(pipeline.text_length),
     dtype=dtype,
   )
+  _check_attention(facts)
   stored = parameters.Stored(files.path(model_dir) / 'checkpoints' / str(facts.step))
   write(facts, source.vocabulary, stored, place, shard_bytes)
   return card.summary(facts, str(place))
@@ -171,11 +175,11 @@ def _publish(scratch: pathlib.Path, place: pathlib.Path) -> None:
   os.replace(scratch, place)  # over an empty folder too, and over no other
 
 
-def _check_attention(objective: Objective) -> None:
-  if objective.attention.table is not None:
+def _check_attention(facts: Facts) -> None:
+  if facts.attention.table is not None or facts.attention.levels:
     raise UserError(
-      f'{type(objective).__name__} has an attention rule by groups of tokens, which a text alone does not say: it '
-      'cannot be exported.'
+      f'{type(facts.objective).__name__} has an attention rule by groups or levels of tokens, which a text alone does '
+      'not say: it cannot be exported.'
     )
 
 
@@ -238,7 +242,6 @@ def _fill(writer: safetensors.Writer, tensor: llama.Tensor, where: tuple[slice, 
 def _small_files(facts: Facts, vocabulary: seqio.Vocabulary) -> dict[str, bytes]:
   """All but the weights, by name."""
   special, model = vocabularies.special_tokens(vocabulary), facts.model
-  attention: AttentionSpec = facts.objective.attention
   about = {
     'objective': repr(facts.objective),
     'step': facts.step,
@@ -260,7 +263,7 @@ def _small_files(facts: Facts, vocabulary: seqio.Vocabulary) -> dict[str, bytes]
         'AutoConfig': 'modeling_unmask.UnmaskConfig',
         'AutoModelForMaskedLM': 'modeling_unmask.UnmaskForMaskedLM',
       },
-      'causal_layers': [attention.ordered_in(layer, model.num_layers) for layer in layers],
+      'causal_layers': [facts.attention.ordered_in(layer, model.num_layers) for layer in layers],
       'prediction_shift': facts.objective.shift,
       'mask_token_id': special.mask,
     }
