@@ -36,6 +36,7 @@ if TYPE_CHECKING:
   from .scoring import Query as Query
   from .scoring import Scorer as Scorer
   from .scoring import ScoringRow as ScoringRow
+  from .stages import Stages as Stages
 
 HOMES = {
   'Objective': 'base',
@@ -63,6 +64,7 @@ HOMES = {
   'MEAP': 'meap',
   'MEAPFineTuning': 'meap_fine_tuning',
   'Mixture': 'mixture',
+  'Stages': 'stages',
 }
 """The public names and the modules here that define them."""
 

@@ -83,6 +83,8 @@ class Objective(abc.ABC):
   """Whether the tokens to predict also stand, clean, in the input one position further on."""
   home: ClassVar[str] = 'left_to_right'
   """The held-out test that asks for what the objective trains: 'left_to_right', 'masked', 'infill' or 'salient'."""
+  by_step: ClassVar[bool] = False
+  """Whether `corrupt` reads 'step' for more than a `schedules.LinearRate` among the settings."""
 
   @property
   def shift(self) -> int:

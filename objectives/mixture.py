@@ -1,15 +1,11 @@
 """Several objectives in one stream of batches: each row is read by one of them, drawn by their shares.
 
 GPT-BERT (arXiv 2410.24159) trains one decoder so, on masked and on causal next-token prediction at ratios from 1:15 to
-15:1. Of a part its loss is the mean over what it scores, in the whole batch; the total is their weighted sum.
-
-A part's attention holds for its own rows. If all parts see alike the rule is theirs, with its fast kernel. If some rows
-are causal and others bidirectional, levels say which: positions in the one, nothing but zeros in the other.
+15:1.
 """
 
 import dataclasses
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,17 +13,13 @@ import tensorflow as tf
 
 from .. import UserError
 from . import base, random
-from .attention import CAUSAL, AttentionSpec
-from .loss import LossTerm
+from .parts import Parts
 
 _PART = 1 << 20  # random stream, far from those of the parts
-_PARTS = 'decoder_parts'
-_LEVELS = 'decoder_levels'
-_NAME = re.compile(r'[\w.-]+\Z')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Mixture(base.Objective):
+class Mixture(Parts):
   """Rows of several objectives in one batch.
 
   A row goes to one of the parts that find an example in it, by chance and by their shares: a function of the run's
@@ -35,8 +27,7 @@ class Mixture(base.Objective):
   metrics say how much.
 
   Attributes:
-    parts: the objectives by name, in whatever order: they are kept by name, as gin writes a dictionary down; one that
-      is alone corrupts as it does without the mixture, bit for bit.
+    parts: the objectives by name.
     shares: of the rows, relative to each other; None gives all parts the same.
     weights: of each part's mean loss in the total; None takes the shares, so that the total is what a row's loss comes
       to. A batch in which a part scores nothing has no term of it.
@@ -44,67 +35,29 @@ class Mixture(base.Objective):
       the first by name of several. It changes nothing of the training.
   """
 
-  parts: Mapping[str, base.Objective]
   shares: Mapping[str, float] | None = None
   weights: Mapping[str, float] | None = None
-  answers_as: str | None = dataclasses.field(default=None, repr=False)
-  attention: AttentionSpec = dataclasses.field(default=CAUSAL, init=False, repr=False)
 
   def __post_init__(self) -> None:
-    _check_parts(self.parts)
+    super().__post_init__()
     for name in ('shares', 'weights'):
-      _check_numbers(name, getattr(self, name), self.parts)
-    if self.answers_as is not None and self.answers_as not in self.parts:
-      raise UserError(f'Mixture.answers_as is {self.answers_as!r}; choose one of {", ".join(self.parts)}.')
-    if self.static_copies < 0:
-      raise UserError(f'Mixture.static_copies is {self.static_copies}; give 0 or more.')
-    for name in ('parts', 'shares', 'weights'):
-      if getattr(self, name) is not None:
-        object.__setattr__(self, name, dict(sorted(getattr(self, name).items())))
-    object.__setattr__(self, 'attention', _joined(self.parts))  # whether targets leak, each part has checked for itself
+      _check_numbers(name, numbers := getattr(self, name), self.parts)
+      if numbers is not None:
+        object.__setattr__(self, name, dict(sorted(numbers.items())))
 
   @property
   def answering(self) -> base.Objective:
-    """The part whose scorer is the model's."""
     shares = _fractions(self.shares, self.parts)
     return self.parts[self.answers_as or max(shares, key=shares.__getitem__)]
 
   @property
-  def home(self) -> str:  # pyrefly: ignore  # a property where others have a constant
-    return self.answering.home
-
-  @property
-  def shift(self) -> int:
-    return self.answering.shift
-
-  @property
-  def units(self) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(unit for part in self.parts.values() for unit in part.units))
-
-  @property
-  def more_features(self) -> tuple[str, ...]:
-    theirs = [name for part in self.parts.values() for name in part.more_features]
-    return tuple(dict.fromkeys([_PARTS, *([_LEVELS] if self.attention.levels else []), *theirs]))
-
-  def reader(self, row: base.Features) -> base.Objective:
-    part = list(self.parts.values())[int(row[_PARTS][0])]
-    return dataclasses.replace(part, static_copies=self.static_copies)
-
-  def model_length(self, text_length: int) -> int:
-    return max(part.model_length(text_length) for part in self.parts.values())
-
-  def max_supervised(self, text_length: int) -> int:
-    return max(part.max_supervised(text_length) for part in self.parts.values())
-
-  def check(self, text_length: int) -> None:
-    for part in self.parts.values():
-      part.check(text_length)
+  def factors(self) -> dict[str, float]:
+    return _fractions(self.shares, self.parts) if self.weights is None else dict(self.weights)
 
   def keep(self, rows: base.Features, special: base.SpecialTokens) -> tf.Tensor:
     return tf.reduce_any(self._able(rows, special), axis=1)
 
   def part_of(self, rows: base.Features, seeds: tf.Tensor, special: base.SpecialTokens) -> tf.Tensor:
-    """Which part reads each row, int32 [batch], by its place among `parts`; arguments as for `corrupt`."""
     shares = tf.constant(list(_fractions(self.shares, self.parts).values()), tf.float64)
     edges = tf.cumsum(tf.where(self._able(rows, special), shares[tf.newaxis], 0.0), axis=1)
     # A grid of 2**-24 times a sum of at most 1, in float64: below that sum, so no part is drawn that is not able.
@@ -112,107 +65,11 @@ class Mixture(base.Objective):
     number = tf.reduce_sum(tf.cast(drawn >= edges, tf.int32), axis=1)
     return tf.minimum(number, len(self.parts) - 1)  # of a row that no part is able to read, which is dropped
 
-  def corrupt(self, rows, seeds, special):
-    number = self.part_of(rows, seeds, special)
-    length = self.model_length(rows['targets'].shape[1])
-    places, made = [], []
-    for k, part in enumerate(self.parts.values()):
-      mine = tf.where(number == k)[:, 0]
-      features = part.corrupt(_taken(rows, mine), tf.gather(seeds, mine), special)
-      places.append(tf.cast(mine, tf.int32))
-      made.append(self._widened(features, part, k, length))
-    batch = rows['targets'].shape[0]
-    return {
-      name: tf.ensure_shape(tf.dynamic_stitch(places, [features[name] for features in made]), [batch, length])
-      for name in made[0]
-    }
-
-  def loss(self, cross_entropy: Any, weights: Any, batch: Any = None) -> dict[str, LossTerm]:
-    """The parts' terms, each named 'part/term', from the rows that it read."""
-    terms = {}
-    for (name, part), (number, factor) in zip(self.parts.items(), self._numbered(), strict=True):
-      mine = batch[_PARTS][:, :1] == number
-      alone = {key: value * (mine if value.ndim == 2 else mine[:, 0]) for key, value in batch.items()}
-      for term, (top, bottom, coefficient) in part.loss(cross_entropy, weights * mine, alone).items():
-        terms[f'{name}/{term}'] = LossTerm(top, bottom, coefficient * factor)
-    return terms
-
-  def counts(self, batch: Any) -> dict[str, Any]:
-    """'part/rows', 'part/tokens' of the corpus and 'part/scored' positions."""
-    found = {}
-    for number, name in enumerate(self.parts):
-      mine = batch[_PARTS][:, 0] == number
-      found[f'{name}/rows'] = (mine & (batch['decoder_segment_ids'][:, 0] > 0)).sum()
-      found[f'{name}/tokens'] = (batch['text_tokens'] * mine).sum()
-      found[f'{name}/scored'] = ((batch['decoder_loss_weights'] != 0) & mine[:, None]).sum()
-    return found
-
-  def scorer(self, special):
-    scorer: Any = self.answering.scorer(special)
-    return dataclasses.replace(scorer, attention=scorer.attention or self.answering.attention)
-
-  def _numbered(self) -> list[tuple[int, float]]:
-    """Each part's place, and what its loss is multiplied by."""
-    given = self.shares if self.weights is None else self.weights
-    factors = _fractions(given, self.parts) if self.weights is None else dict(given or {})
-    return [(number, factors[name]) for number, name in enumerate(self.parts)]
-
-  def _able(self, rows: base.Features, special: base.SpecialTokens) -> tf.Tensor:
-    """Whether each part finds an example in each row, bool [batch, parts]."""
-    every = tf.ones(tf.shape(rows['targets'])[:1], tf.bool)
-    kept = [part.keep(rows, special) for part in self.parts.values()]
-    return tf.stack([every if able is None else able for able in kept], axis=1)
-
-  def _widened(self, features: base.Features, part: base.Objective, number: int, length: int) -> base.Features:
-    """A part's features at the mixture's length, with what tells the parts apart."""
-    known = {name: features[name] for name in (*base.MODEL_FEATURES, 'corrupted', *part.more_features)}
-    wide = {name: tf.pad(value, [[0, 0], [0, length - value.shape[1]]]) for name, value in known.items()}
-    segments = wide['decoder_segment_ids']
-    if self.attention.levels and not part.attention.levels:
-      levels = tf.range(length) if part.attention.ordered else tf.zeros([length], tf.int32)
-      wide[_LEVELS] = tf.broadcast_to(levels, tf.shape(segments))
-    absent = {name: tf.zeros_like(segments) for name in self.more_features if name not in wide}
-    return absent | wide | {_PARTS: tf.fill(tf.shape(segments), number)}
-
-
-def _taken(rows: base.Features, places: tf.Tensor) -> base.Features:
-  return {name: tf.gather(value, places) for name, value in rows.items()}
-
 
 def _fractions(numbers: Mapping[str, float] | None, parts: Mapping[str, Any]) -> dict[str, float]:
   """The parts' numbers, which add up to 1."""
   given = {name: 1.0 if numbers is None else float(numbers[name]) for name in parts}
   return {name: value / sum(given.values()) for name, value in given.items()}
-
-
-def _joined(parts: Mapping[str, base.Objective]) -> AttentionSpec:
-  """One rule for the rows of all parts; UserError if there is none."""
-  rules = {name: part.attention for name, part in parts.items()}
-  first = next(iter(rules.values()))
-  if all(rule == first for rule in rules.values()):
-    return first
-  for name, rule in rules.items():
-    if rule.table is not None or rule.ordered not in (True, False):
-      raise UserError(
-        f'Mixture.parts: {name} has the attention rule {rule}, which differs from the others and cannot be mixed with '
-        'them: rows of one batch may be causal, bidirectional or have levels, the same in all layers.'
-      )
-  return AttentionSpec(ordered=True, levels=True)
-
-
-def _check_parts(parts: Any) -> None:
-  if not isinstance(parts, Mapping) or not parts:
-    raise UserError(f"Mixture.parts is {parts!r}; give {{'name': objective, ...}}, one or more.")
-  for name, part in parts.items():
-    if not isinstance(name, str) or not _NAME.match(name) or name == 'corpus':
-      raise UserError(f"Mixture.parts names a part {name!r}; a name is of letters, digits, '_', '.' and '-'.")
-    if not isinstance(part, base.Objective):
-      kind = part.__name__ if isinstance(part, type) else repr(part)
-      raise UserError(f'Mixture.parts: {name} is {kind}, which is no objective; give one of unmask.objectives.')
-    if part.static_copies:
-      raise UserError(f'Mixture.parts: {name} has static_copies={part.static_copies}; set Mixture.static_copies.')
-    if _PARTS in part.more_features:
-      raise UserError(f'Mixture.parts: {name} is a mixture itself; name its parts here, with shares of their own.')
 
 
 def _check_numbers(field: str, numbers: Mapping[str, float] | None, parts: Mapping[str, Any]) -> None:

@@ -35,8 +35,8 @@ def corrupt_rows_by(block: Block, objective: base.Objective, special: base.Speci
   def apply(dataset: tf.data.Dataset) -> tf.data.Dataset:
     if schedules.needs_step(objective) and 'step' not in dataset.element_spec:
       raise base.UserError(
-        f'{type(objective).__name__} has a rate that changes with the step of training, which these rows do not know; '
-        'give a constant rate, or train with `unmask train`.'
+        f'{type(objective).__name__} changes with the step of training (a rate, or a stage), which these rows do not '
+        'know; take a constant rate and one stage, or train with `unmask train`.'
       )
     dataset = keep_rows(objective, special)(dataset).batch(_ROWS_PER_CALL)
     return dataset.map(graph(lambda rows: rows | block(rows))).unbatch()

@@ -50,14 +50,14 @@ def largest(rate: Rate) -> float:
 
 
 def needs_step(objective: base.Objective) -> bool:
-  """Whether a setting of the objective, or of an objective in it, changes with the step of training."""
+  """Whether the objective, a setting of it, or an objective in it, changes with the step of training."""
 
   def changes(value: object) -> bool:
     if isinstance(value, Mapping):
       return any(map(changes, value.values()))
     return isinstance(value, LinearRate) or (isinstance(value, base.Objective) and needs_step(value))
 
-  return any(changes(getattr(objective, field.name)) for field in dataclasses.fields(objective))
+  return objective.by_step or any(changes(getattr(objective, field.name)) for field in dataclasses.fields(objective))
 
 
 def of_rows(rate: Rate, rows: base.Features) -> tf.Tensor:

@@ -18,7 +18,9 @@ from unmask.objectives.attention import AttentionSpec
 from unmask.objectives.causal_masked import CausalMasked
 from unmask.objectives.masked_lm import MaskedLM
 from unmask.objectives.meap import MEAP
+from unmask.objectives.mixture import Mixture
 from unmask.objectives.next_token import NextToken
+from unmask.objectives.stages import Stages
 from unmask.tasks import vocabularies
 
 
@@ -95,6 +97,30 @@ def test_models_that_are_not_causal_have_a_class_of_their_own(attention, shifted
   readme = (tmp_path / 'out' / 'README.md').read_text()
   assert 'not a causal model' in readme
   assert ('MNTP' in readme) == shifted
+
+
+@pytest.mark.parametrize('several', ['mixture', 'stages'])
+@pytest.mark.parametrize(('shifted', 'answers_as', 'kind'), [(True, 'masked', 'unmask'), (False, 'causal', 'llama')])
+def test_of_several_objectives_the_one_that_answers_says_what_it_is(
+  several, shifted, answers_as, kind, transformers, vocabulary, tmp_path
+):
+  """Rows of the others may be seen otherwise; a masked part that reads output i - 1 makes no causal model."""
+  parts = {'masked': MaskedLM(shifted=shifted), 'causal': NextToken()}
+  more = {'order': [('masked', 1), ('causal', 1)], 'steps': 8} if several == 'stages' else {}
+  objective = {'mixture': Mixture, 'stages': Stages}[several](parts=parts, answers_as=answers_as, **more)
+  model = DecoderConfig(**exports.SHAPE).with_vocabulary(vocabulary.vocab_size)
+  params = exports.random_params(model)
+  stored = exports.save(tmp_path / 'run', model, params)
+  hugging_face.write(exports.facts(model, objective, vocabulary), vocabulary, stored, tmp_path / 'out', 10**9)
+  assert json.loads((tmp_path / 'out' / 'config.json').read_text())['model_type'] == kind
+  assert ('not a causal model' in (tmp_path / 'out' / 'README.md').read_text()) == (kind == 'unmask')
+  ids = _ids(model)
+  ours = exports.our_logits(model, params, parts[answers_as], ids)
+  if kind == 'unmask':
+    ours = np.concatenate([np.zeros_like(ours[:, :1]), ours[:, :-1]], axis=1)
+  how = {'unmask': 'masked', 'llama': 'causal'}[kind]
+  theirs, _ = _logits(transformers, tmp_path / 'out', ids, tmp_path / 'logits.npy', kind=how)
+  np.testing.assert_allclose(theirs, ours, atol=2e-5 * np.abs(ours).max())
 
 
 def test_causal_attention_alone_makes_no_next_token_model(transformers, vocabulary, tmp_path):

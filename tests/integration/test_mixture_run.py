@@ -1,4 +1,4 @@
-"""A run on a mixture of objectives over a mixture of corpora: what its metrics say, over an interruption too."""
+"""Runs on several objectives, mixed or in stages, over a mixture of corpora: what their metrics say."""
 
 import json
 
@@ -9,14 +9,24 @@ import unmask
 from test_gin_files import SHRINK
 from unmask.launch import cli
 
-FILES = ('gin/runs/pretrain.gin', 'gin/tasks/registered.gin', 'gin/objectives/gpt_bert.gin')
+FILES = ('gin/runs/pretrain.gin', 'gin/tasks/registered.gin')
 SETTINGS = {name: value for name, value in SHRINK.items() if name != 'DATA_DIR'} | {
   'MIXTURE_OR_TASK_NAME': 'mixed_texts',
   'TRAIN_STEPS': 6,
   'EVAL_PERIOD': 6,
   'train.log_period': 1,
-  'Mixture.shares': "{'masked': 2, 'causal': 1}",
 }
+MIXED = {'Mixture.shares': "{'masked': 2, 'causal': 1}"}
+TWICE = """
+from __gin__ import dynamic_registration
+from unmask.objectives import next_token
+from unmask.objectives import stages
+
+OBJECTIVE = @stages.Stages()
+stages.Stages.parts = {'first': @next_token.NextToken(), 'then': @next_token.NextToken()}
+stages.Stages.order = [('first', 2), ('then', 4)]
+stages.Stages.steps = %TRAIN_STEPS
+"""
 
 
 @pytest.fixture
@@ -36,17 +46,17 @@ def mixed_texts(seqio_registry):
   seqio.MixtureRegistry.remove('mixed_texts')
 
 
-def _train(folder, **more) -> list[dict]:
+def _train(folder, objective='gin/objectives/gpt_bert.gin', **more) -> list[dict]:
   bindings = SETTINGS | {'MODEL_DIR': str(folder)} | more
   given = [f'--gin.{name}={value}' for name, value in bindings.items()]
-  assert cli.main(['train', *(f'--gin_file={file}' for file in FILES), *given]) == 0
+  assert cli.main(['train', *(f'--gin_file={file}' for file in (*FILES, objective)), *given]) == 0
   return [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
 
 
 def test_losses_and_shares_of_parts_survive_an_interruption(mixed_texts, tmp_path, capfd):
-  whole = _train(tmp_path / 'whole')
-  _train(tmp_path / 'cut', **{'train.stop_at': 3})
-  cut = _train(tmp_path / 'cut')
+  whole = _train(tmp_path / 'whole', **MIXED)
+  _train(tmp_path / 'cut', **MIXED, **{'train.stop_at': 3})
+  cut = _train(tmp_path / 'cut', **MIXED)
   steps = [row for row in whole if 'loss' in row]
   kept = lambda row: {name: value for name, value in row.items() if '/' in name or name in ('step', 'loss')}
   (extra,) = [row for row in cut if row['step'] == 3 and 'eval/loss' in row]  # a run's last update is evaluated
@@ -67,3 +77,29 @@ def test_losses_and_shares_of_parts_survive_an_interruption(mixed_texts, tmp_pat
     options = [f'--model_dir={tmp_path}/whole', '--text=of the [MASK] of', '--gin.infill.max_tokens=1']
     assert cli.main(['infill', *options, f'--gin.Mixture.answers_as="{part}"']) == 0
   assert capfd.readouterr().out.count('of the [') >= 2
+
+
+def test_each_stage_in_its_turn(mixed_texts, tmp_path):
+  """A quarter of the updates, rounded up, is next-token prediction; what is held out is read as training ends."""
+  rows = _train(tmp_path / 'run', 'gin/objectives/biphasic.gin', EVAL_PERIOD=1)
+  steps = [row for row in rows if 'loss' in row]
+  assert [(row['causal/rows'], row['masked/rows']) for row in steps] == [(8, 0)] * 2 + [(0, 8)] * 4
+  for row in steps:
+    mine, other = ('causal', 'masked') if row['causal/rows'] else ('masked', 'causal')
+    assert row['loss'] == pytest.approx(row[f'{mine}/cross_entropy'])
+    assert f'{other}/cross_entropy' not in row
+  assert steps[-1]['causal/share_of_rows'] == pytest.approx(1 / 3)
+  for row in rows:
+    if 'eval/loss' in row:
+      assert row['eval/loss'] == pytest.approx(row['eval/masked/cross_entropy'])
+
+
+def test_optimizer_and_rate_of_learning_know_no_stages(mixed_texts, tmp_path):
+  """Two stages of one objective are that objective."""
+  (tmp_path / 'twice.gin').write_text(TWICE)
+  alone = _train(tmp_path / 'alone', 'gin/objectives/next_token.gin')
+  twice = _train(tmp_path / 'twice', str(tmp_path / 'twice.gin'))
+  kept = lambda rows: [{name: row[name] for name in ('step', 'loss', 'learning_rate', 'grad_norm')} for row in rows]
+  of_steps = lambda rows: kept([row for row in rows if 'loss' in row])
+  for one, other in zip(of_steps(alone), of_steps(twice), strict=True):
+    assert one == pytest.approx(other, rel=1e-6)

@@ -230,7 +230,7 @@ def test_answers_of_another_part_are_not_taken_for_these(tmp_path):
     ({'parts': {}}, r'parts is \{\}'),
     ({'parts': {'a/b': _part('meap')}}, "'a/b'"),
     ({'parts': {'a': 'meap'}}, "a is 'meap', which is no objective"),
-    ({'parts': {'a': _mixture('meap')}}, 'a is a mixture'),
+    ({'parts': {'a': _mixture('meap')}}, 'a has parts itself'),
     ({'parts': {'a': dataclasses.replace(_part('mlm'), static_copies=2)}}, 'static_copies'),
     ({'shares': {'mlm': 1}}, 'shares is of mlm; it needs a number for each of mlm, meap'),
     ({'shares': {'mlm': 1, 'meap': 0}}, 'meap no row'),
