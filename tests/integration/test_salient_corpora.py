@@ -2,6 +2,7 @@
 
 import glob
 import json
+import os
 import pathlib
 import random
 import subprocess
@@ -64,9 +65,9 @@ def test_a_corpus_without_any(tmp_path):
     (tmp_path / f'{number}.txt').write_text(' '.join(rng.choices(known, k=100)) + '.')
   files, more = (*_FILES, 'gin/objectives/salient_span.gin'), _more(tmp_path, str(tmp_path / '*.txt'))
   code = f'import test_gin_files as t\nraise SystemExit(t.train({str(tmp_path / "run")!r}, *{files!r}, **{more!r}))'
-  done = subprocess.run(
-    [sys.executable, '-c', code], cwd=pathlib.Path(__file__).parent, capture_output=True, text=True, check=False
-  )
+  here = pathlib.Path(__file__).parent
+  own = os.environ | {'PYTHONPATH': str(here.parent)}
+  done = subprocess.run([sys.executable, '-c', code], cwd=here, env=own, capture_output=True, text=True, check=False)
   assert done.returncode == 2, done.stderr
   assert 'no salient span in any of 80 documents' in done.stdout, done.stderr
   assert 'holds an example of SalientSpan: the text has no unit it could mask' in done.stderr
