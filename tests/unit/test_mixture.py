@@ -232,7 +232,7 @@ def test_answers_of_another_part_are_not_taken_for_these(tmp_path):
     ({'parts': {'a': 'meap'}}, "a is 'meap', which is no objective"),
     ({'parts': {'a': _mixture('meap')}}, 'a has parts itself'),
     ({'parts': {'a': dataclasses.replace(_part('mlm'), static_copies=2)}}, 'static_copies'),
-    ({'shares': {'mlm': 1}}, 'shares is of mlm; it needs a number for each of mlm, meap'),
+    ({'shares': {'mlm': 1}}, 'shares is of mlm; it needs a number for each of meap, mlm'),
     ({'shares': {'mlm': 1, 'meap': 0}}, 'meap no row'),
     ({'shares': {'mlm': 1, 'meap': -1}}, 'meap -1'),
     ({'shares': {'mlm': 1, 'meap': math.nan}}, 'meap nan'),

@@ -66,7 +66,7 @@ def test_the_examples_of_the_tasks_page_run(monkeypatch, tmp_path):
   """Python blocks one after the other; gin blocks are bound as `train` would, on top of the run file."""
   blocks = re.findall(r'(?ms)^```(\w+)\n(.+?)^```$', (ROOT / 'docs' / 'tasks.md').read_text())
   assert [kind for kind, _ in blocks].count('python') >= 6
-  assert [kind for kind, _ in blocks].count('gin') == 2
+  assert [kind for kind, _ in blocks].count('gin') == 3
   monkeypatch.syspath_prepend(ROOT / 'tests' / 'example_team' / 'src')
   names = {'__name__': 'example'}
   for number, (kind, text) in enumerate(blocks):
@@ -77,4 +77,4 @@ def test_the_examples_of_the_tasks_page_run(monkeypatch, tmp_path):
     path.write_text(text)
     config.load(['gin/runs/pretrain.gin', str(path)], ["MODEL_DIR = 'run'"])
     bound = loop.bound()
-    assert type(bound['objective']).__name__ in ('Mixture', 'EveryOther')
+    assert type(bound['objective']).__name__ in ('Mixture', 'Stages', 'EveryOther')
