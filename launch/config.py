@@ -225,15 +225,15 @@ def _is_about_gin(error: BaseException) -> bool:
   return missing or ('required keyword-only argument' in text and 'In call to configurable' in text)
 
 
-def refuse_unused() -> None:
-  """Raises UserError naming every binding that was given and that nothing used so far."""
+def refuse_unused(more: str = '') -> None:
+  """Raises UserError naming every binding that was given and that nothing used so far; `more` is said behind."""
   used = _names(gin.operative_config_str()) | _made
   unused = sorted(name for name in _given if not _matches(name, used))
   if not unused:
     return
   known = sorted(used - _given) + sorted(used & _given)
   hints = [_guessed(name, name, known, 0.75) or name for name in unused]
-  raise UserError(f'Nothing uses {", ".join(hints)}: mend the spelling or leave it out.')
+  raise UserError(f'Nothing uses {", ".join(hints)}: mend the spelling or leave it out.{more and f" {more}"}')
 
 
 def _names(text: str) -> set[str]:

@@ -71,7 +71,7 @@ def sweep(
     UserError: something does not fit, or a cell was begun with other settings. Nothing has been written then.
     exits.Preempted: asked to stop; all that ran have saved.
   """
-  config.refuse_unused()
+  config.refuse_unused("What the cells are to take goes into BINDINGS: ['NAME = VALUE', ...].")
   grid = Grid.read(
     sweep_dir=sweep_dir,
     run=run,

@@ -159,6 +159,7 @@ def _sweep(folder: pathlib.Path, *more: str) -> int:
     (["--gin.AXES={'model': ['tinny'], 'objective': ['mlm']}"], "The option 'tinny' of the axis 'model'"),
     (["--gin.AXES={'objective': ['mlm'], 'MaskedLM.rate': [1.5]}"], 'MaskedLM.rate is 1.5'),
     (["--gin.AXES={'objective': ['mlm'], 'a': {'b1': []}, 'ab1': {'': []}}"], "has an option ''"),
+    (['--gin.TRAIN_STEPS=60'], 'or leave it out. What the cells are to take goes into BINDINGS: ['),
     (['--gin.SEEDS=[0,0]'], 'the cells would share a directory'),
     (["--gin.EXCLUDE=[{'ratoi': '0.05'}]"], "EXCLUDE names the axis 'ratoi', which does not exist"),
     (["--gin.BUDGET={'tokens': 100000}"], 'BUDGET decides TRAIN_STEPS, which BINDINGS has too'),
