@@ -26,7 +26,8 @@ def _run(order: dict) -> int:
 
     jax.config.update('jax_cpu_collectives_implementation', 'gloo')
     jax.config.update('jax_cpu_enable_async_dispatch', False)
-    jax.distributed.initialize(*order['processes'])
+    # A process that a test stops sends no heartbeats: JAX would abort the others before our watchdog, or after it.
+    jax.distributed.initialize(*order['processes'], heartbeat_timeout_seconds=600)
   if order['slow']:
     _make_slow(order['slow'])
   try:
