@@ -21,7 +21,7 @@ from ..models.config import DecoderConfig
 from ..models.decoder import Decoder
 from ..objectives.attention import AttentionSpec
 from ..objectives.base import Objective
-from ..objectives.scoring import Infill, LeftToRight, PseudoLikelihood, ScoringRow
+from ..objectives.scoring import Infill, LeftToRight, PseudoLikelihood, Query
 from ..tasks.pipeline import Pipeline, Source
 from . import checkpoints as checkpoints_lib
 from . import config, identity
@@ -130,8 +130,8 @@ class _Filler:
     config_ = self.decoder.config
 
     @jax.jit
-    def log_probs(params, inputs, lengths, read):
-      batch = one_segment(inputs, lengths)
+    def log_probs(params, inputs, lengths, prefixes, read):
+      batch = one_segment(inputs, lengths, prefixes)
       hidden = head.pick(hidden_states(self.decoder, params, batch, self.attention), read[:, None])[:, 0]
       return jax.nn.log_softmax(head.logits(hidden, params, config_), axis=-1)
 
@@ -145,19 +145,22 @@ class _Filler:
     if isinstance(scorer, PseudoLikelihood):
       return self._masked(scorer, left, right, max_tokens)
     if isinstance(scorer, Infill):
-      prompt = np.concatenate([left, [scorer.sentinel], right, [scorer.sentinel]]) if len(right) else left
-      return self._causal(prompt, max_tokens, scorer.end_of_span if len(right) else None)
+      prompt = scorer.prompt(left, right)
+      return self._causal(
+        prompt, scorer.prefix(prompt), max_tokens, scorer.end_of_span if scorer.closes(right) else None
+      )
     if isinstance(scorer, LeftToRight):
-      return self._reranked(left, right, max_tokens)
+      return self._reranked(scorer, left, right, max_tokens)
     raise UserError(f'{type(scorer).__name__} gives no completions.')
 
-  def _next(self, rows: list[np.ndarray], reads: list[int]) -> np.ndarray:
-    """Log-probabilities at one read of each row, [rows, vocabulary]."""
+  def _next(self, rows: list[np.ndarray], reads: list[int], prefix: int = 0) -> np.ndarray:
+    """Log-probabilities at one read of each row, [rows, vocabulary]; the rows' prefixes are of one length."""
     inputs = np.zeros((self.beam, self.length), np.int32)
     lengths, read = np.ones(self.beam, np.int32), np.zeros(self.beam, np.int32)
     for i, row in enumerate(rows):
       inputs[i, : len(row)], lengths[i], read[i] = row, len(row), reads[i]
-    return np.asarray(self._log_probs(self.params, inputs, lengths, read))[: len(rows)]
+    prefixes = np.full(self.beam, prefix, np.int32)
+    return np.asarray(self._log_probs(self.params, inputs, lengths, prefixes, read))[: len(rows)]
 
   def _grow(self, beams, log_probs: np.ndarray, allowed: np.ndarray):
     """The best `beam` continuations of (ids, score) pairs by one token."""
@@ -180,24 +183,20 @@ class _Filler:
       found += [(ids, score / size) for ids, score in beams]
     return found
 
-  def _causal(self, prompt, max_tokens, end: int | None):
+  def _causal(self, prompt, prefix: int, max_tokens, end: int | None):
     beams, found = [((), 0.0)], []
     for size in range(1, max_tokens + 2):
       rows = [_join(prompt, ids) for ids, _ in beams]
-      log_probs = self._next(rows, [len(row) - 1 for row in rows])
+      log_probs = self._next(rows, [len(row) - 1 for row in rows], prefix)
       if size > 1:
         stop = log_probs[:, end] if end is not None else np.zeros(len(beams))
         found += [(ids, (score + stop[i]) / (len(ids) + (end is not None))) for i, (ids, score) in enumerate(beams)]
       beams = self._grow(beams, log_probs, self._text)
     return found
 
-  def _reranked(self, left, right, max_tokens):
-    proposals = self._causal(left, max_tokens, None)
-    rows = []
-    for ids, _ in proposals:
-      inputs, first = _join(left, ids, right), len(left) + len(ids)
-      reads = np.arange(first - 1, len(inputs) - 1, dtype=np.int32)
-      rows.append(ScoringRow(inputs, reads, inputs[first:], np.zeros_like(reads)))
-    after = [log_prob.sum() for log_prob, _ in self.runner.log_probs(rows)] if len(right) else [0.0] * len(rows)
-    total = lambda ids, score, rest: (score * len(ids) + rest) / (len(ids) + len(right))
-    return [(ids, total(ids, score, rest)) for (ids, score), rest in zip(proposals, after, strict=True)]
+  def _reranked(self, scorer: LeftToRight, left, right, max_tokens):
+    fillings = [ids for ids, _ in self._causal(scorer.begun(left), scorer.prefix(left), max_tokens, None)]
+    gap = lambda ids: ((len(left), len(left) + len(ids)),)
+    rows = [row for ids in fillings for row in scorer.candidate(Query(_join(left, ids, right), gap(ids)))]
+    scores = [log_probs.mean() for log_probs, _ in self.runner.log_probs(rows)]
+    return list(zip(fillings, scores, strict=True))

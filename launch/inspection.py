@@ -165,8 +165,9 @@ def _sees(objective: Objective, row: dict[str, np.ndarray], size: int = 16) -> r
     if isinstance(objective.attention.ordered, bool)
     else objective.attention.always_ordered
   )
+  levels = row['decoder_levels'][:size] if objective.attention.levels else index
   allowed = (segments[:, None] == segments[None]) & (segments > 0)[:, None]
-  allowed &= (index[None] <= index[:, None]) | (not ordered)
+  allowed &= (levels[None] <= levels[:, None]) | (not ordered)
   for line in allowed:
     text.append('         ' + ''.join('\u2588' if seen else '\u00b7' for seen in line) + '\n', style='not bold')
   return text

@@ -5,7 +5,9 @@ import functools
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from .. import UserError
 from . import attention, layers
 from .config import DecoderConfig
 
@@ -42,7 +44,7 @@ class Decoder(nn.Module):
 
     Args:
       tokens_BxL, positions_BxL, segment_ids_BxL: int32; segment 0 is padding, whose outputs mean nothing.
-      ordered, table: the static attention rule; `ordered` may differ by layer.
+      ordered, table: the static attention rule; `ordered` may be one for each of several groups of layers.
       levels_BxL, groups_BxL: int32, only for rules that need them.
     """
     c = self.config
@@ -62,10 +64,12 @@ class Decoder(nn.Module):
     kernel = attention.kernel(c, ordered, general, tokens_BxL.shape[1])
     if isinstance(ordered, bool):
       masks, by_layer = () if kernel.startswith('splash') else (see(ordered),), (ordered,) * c.num_layers
-    elif len(ordered) == c.num_layers:
-      masks, by_layer = (see(True), see(False)), ordered
+    elif ordered and c.num_layers % len(ordered) == 0:
+      masks, by_layer = (see(True), see(False)), np.repeat(ordered, c.num_layers // len(ordered))
     else:
-      raise ValueError(f'the attention rule has {len(ordered)} layers, the decoder has {c.num_layers}')
+      raise UserError(
+        f'The attention rule has {len(ordered)} groups of layers, which do not divide {c.num_layers} layers.'
+      )
 
     causal = ordered is True and levels_BxL is None  # tokens of one level see each other, later ones too
     block = layers.Block

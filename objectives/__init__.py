@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
   from .attention import BIDIRECTIONAL as BIDIRECTIONAL
   from .attention import CAUSAL as CAUSAL
+  from .attention import PREFIX as PREFIX
   from .attention import AttentionSpec as AttentionSpec
+  from .attention import by_layer as by_layer
   from .base import Objective as Objective
   from .base import SpecialTokens as SpecialTokens
   from .causal_masked import CausalMasked as CausalMasked
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
   from .mixture import Mixture as Mixture
   from .next_token import NextToken as NextToken
   from .pmi_masking import PMIMasking as PMIMasking
+  from .prefix_lm import PrefixLM as PrefixLM
   from .preprocessor import corrupt_rows as corrupt_rows
   from .random_span import RandomSpan as RandomSpan
   from .salient_span import SalientSpan as SalientSpan
@@ -32,10 +35,13 @@ if TYPE_CHECKING:
   from .schedules import LinearRate as LinearRate
   from .scoring import Infill as Infill
   from .scoring import LeftToRight as LeftToRight
+  from .scoring import PrefixLeftToRight as PrefixLeftToRight
   from .scoring import PseudoLikelihood as PseudoLikelihood
   from .scoring import Query as Query
   from .scoring import Scorer as Scorer
   from .scoring import ScoringRow as ScoringRow
+  from .scoring import SpanInfill as SpanInfill
+  from .span_corruption import SpanCorruption as SpanCorruption
   from .stages import Stages as Stages
 
 HOMES = {
@@ -44,6 +50,8 @@ HOMES = {
   'AttentionSpec': 'attention',
   'CAUSAL': 'attention',
   'BIDIRECTIONAL': 'attention',
+  'PREFIX': 'attention',
+  'by_layer': 'attention',
   'LossTerm': 'loss',
   'weighted_cross_entropy': 'loss',
   'Scorer': 'scoring',
@@ -52,6 +60,8 @@ HOMES = {
   'LeftToRight': 'scoring',
   'PseudoLikelihood': 'scoring',
   'Infill': 'scoring',
+  'PrefixLeftToRight': 'scoring',
+  'SpanInfill': 'scoring',
   'corrupt_rows': 'preprocessor',
   'LinearRate': 'schedules',
   'NextToken': 'next_token',
@@ -63,6 +73,8 @@ HOMES = {
   'SalientTextToText': 'salient_text_to_text',
   'MEAP': 'meap',
   'MEAPFineTuning': 'meap_fine_tuning',
+  'PrefixLM': 'prefix_lm',
+  'SpanCorruption': 'span_corruption',
   'Mixture': 'mixture',
   'Stages': 'stages',
 }

@@ -13,6 +13,8 @@ Tokens of one level see each other.
 
 import dataclasses
 
+from .. import UserError
+
 GroupTable = tuple[tuple[bool, ...], ...]
 
 
@@ -21,8 +23,8 @@ class AttentionSpec:
   """A static attention rule, the same for every row of a run.
 
   Attributes:
-    ordered: whether a token sees only tokens of its own or a lower level; one bool for all layers or one per layer,
-      bottom to top.
+    ordered: whether a token sees only tokens of its own or a lower level; one bool for all layers or one for each of
+      several groups of layers, as large as each other, bottom to top.
     table: which group may see which, `table[query group][key group]`; None lets every group see every group. The same
       table holds in every layer.
     levels: whether rows bring levels of their own, as the feature 'decoder_levels'.
@@ -34,12 +36,15 @@ class AttentionSpec:
   levels: bool = dataclasses.field(default=False, repr=False)
 
   def ordered_in(self, layer: int, num_layers: int) -> bool:
-    """Whether `layer` of `num_layers` is ordered; ValueError if the spec is for another depth."""
+    """Whether `layer` of `num_layers` is ordered; UserError if the layers make no such groups."""
     if isinstance(self.ordered, bool):
       return self.ordered
-    if len(self.ordered) != num_layers:
-      raise ValueError(f'attention spec has {len(self.ordered)} layers, the decoder has {num_layers}')
-    return self.ordered[layer]
+    groups = len(self.ordered)
+    if not groups or num_layers % groups:
+      raise UserError(
+        f'The attention rule is for {groups} groups of layers; {num_layers} layers make no {groups} groups.'
+      )
+    return self.ordered[layer * groups // num_layers]
 
   @property
   def always_ordered(self) -> bool:
@@ -54,5 +59,22 @@ class AttentionSpec:
     return 'general'
 
 
+def by_layer(pattern: str) -> AttentionSpec:
+  """Causal masks removed from some layers, inside segments ("Looking Right is Sometimes Right", arXiv 2401.14556).
+
+  Args:
+    pattern: a digit for each of several groups of layers, as large as each other, bottom to top: 1 lets its layers see
+      both sides, 0 leaves them causal. '0011' opens the upper half.
+
+  Raises:
+    UserError: it is no such pattern.
+  """
+  if not isinstance(pattern, str) or not pattern or set(pattern) - {'0', '1'}:
+    raise UserError(f"by_layer.pattern is {pattern!r}; give a digit 0 or 1 for each group of layers, such as '0011'.")
+  return AttentionSpec(ordered=tuple(digit == '0' for digit in pattern))
+
+
 CAUSAL = AttentionSpec(ordered=True)
 BIDIRECTIONAL = AttentionSpec(ordered=False)
+PREFIX = AttentionSpec(ordered=True, levels=True)
+"""Rows whose prefixes are of level 0, all else of rising levels."""

@@ -12,7 +12,7 @@ Features (int32 [batch, model_length] unless said)
   decoder_loss_weights       float32, 0 where a position is not scored
   decoder_segment_ids        1..n, 0 = padding
   decoder_positions          position inside the segment, from 0
-  decoder_causal_attention   1 where attention is bidirectional (t5x's name and meaning)
+  decoder_causal_attention   1 where attention is bidirectional: on whole rows, or on prefixes (t5x's name and meaning)
   corrupted                  1 where the input was masked, replaced, kept on purpose, or moved; not fed to the model,
                              but counted and shown by `inspect`
 """
@@ -51,6 +51,7 @@ class SpecialTokens:
     sentinels: CM3's <mask:0>, <mask:1>, ... (16 of them, the paper's upper clamp).
     text: (low, high), the half-open range of ordinary ids. Ids outside it are never corrupted and never drawn as a
       random replacement.
+    spare: ids for marks that one objective alone needs, such as UL2's mode tokens; none in some vocabularies.
   """
 
   pad: int
@@ -60,6 +61,7 @@ class SpecialTokens:
   end_of_span: int
   sentinels: tuple[int, ...]
   text: tuple[int, int]
+  spare: tuple[int, ...] = ()
 
   def is_text(self, tokens: Tensor) -> Tensor:
     """Whether each id is ordinary text; same shape as `tokens`, NumPy, TensorFlow or JAX."""
@@ -110,6 +112,9 @@ class Objective(abc.ABC):
         f'{type(self).__name__} predicts the next token and reads it too, so every layer must be causal; '
         f'attention={self.attention} would let a position see its own target.'
       )
+    if self.attention.levels != ('decoder_levels' in self.more_features):
+      wants = 'gives its tokens levels' if not self.attention.levels else 'gives its tokens no levels'
+      raise UserError(f'{type(self).__name__} {wants}; attention={self.attention} has levels={self.attention.levels}.')
     if self.static_copies < 0:
       raise UserError(f'{type(self).__name__}.static_copies is {self.static_copies}; give 0 or more.')
 
@@ -184,6 +189,16 @@ class Objective(abc.ABC):
   @abc.abstractmethod
   def scorer(self, special: SpecialTokens) -> scoring.Scorer:
     """How a model trained on this objective gives a log-probability to tokens in a gap."""
+
+
+def mark(special: SpecialTokens, number: int | None) -> int | None:
+  """The id of one of the vocabulary's spare marks; None for none. UserError if it has not so many."""
+  if number is not None and not 0 <= number < len(special.spare):
+    raise UserError(
+      f'mode={number} needs a vocabulary with more than {number} spare ids, as those trained here are; this one has '
+      f'{len(special.spare)}. mode=None takes none.'
+    )
+  return None if number is None else special.spare[number]
 
 
 def require_prob(name: str, value: float, low: float = 0.0, high: float = 1.0) -> None:

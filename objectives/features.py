@@ -64,6 +64,16 @@ def positions(segment_ids: tf.Tensor) -> tf.Tensor:
   return tf.where(segment_ids > 0, index - run_starts(segment_ids), 0)
 
 
+def levels(seen: tf.Tensor) -> tf.Tensor:
+  """Levels of attention with prefixes: 0 where `seen`, bool [batch, length], else 1 + the place in the row."""
+  return tf.where(seen, 0, 1 + tf.range(tf.shape(seen)[1])[tf.newaxis])
+
+
+def begin(tokens: tf.Tensor, segment_ids: tf.Tensor, token: int | None) -> tf.Tensor:
+  """The tokens, each segment's first one replaced by `token`; None replaces none. int32 [batch, length]."""
+  return tokens if token is None else tf.where(starts(segment_ids) & (segment_ids > 0), token, tokens)
+
+
 def assemble(
   inputs: tf.Tensor,
   targets: tf.Tensor,
@@ -71,7 +81,7 @@ def assemble(
   segment_ids: tf.Tensor,
   corrupted: tf.Tensor,
   *,
-  bidirectional: bool,
+  bidirectional: bool | tf.Tensor,
 ) -> dict[str, tf.Tensor]:
   """The feature dictionary of `base` from [batch, model_length] tensors; `weights` and `corrupted` may be bool."""
   real = segment_ids > 0
@@ -81,6 +91,6 @@ def assemble(
     'decoder_loss_weights': tf.cast(weights, tf.float32),
     'decoder_segment_ids': segment_ids,
     'decoder_positions': positions(segment_ids),
-    'decoder_causal_attention': tf.cast(real, tf.int32) if bidirectional else tf.zeros_like(segment_ids),
+    'decoder_causal_attention': tf.cast(real & bidirectional, tf.int32),
     'corrupted': tf.cast(corrupted, tf.int32),
   }

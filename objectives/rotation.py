@@ -22,12 +22,14 @@ class Rotated(NamedTuple):
     tokens, segment_ids: 0 on padding.
     moved: 1 on sentinels, moved text and end tokens.
     in_tail: 1 on moved text and end tokens alone.
+    behind: 1 on all that stands behind a segment's kept text.
   """
 
   tokens: tf.Tensor
   segment_ids: tf.Tensor
   moved: tf.Tensor
   in_tail: tf.Tensor
+  behind: tf.Tensor
 
 
 def segment_edges(member: tf.Tensor, segment_ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -53,16 +55,18 @@ def rotate(
   out_length: int,
   *,
   end_each_span: bool = True,
+  close_text: bool = False,
 ) -> Rotated:
   """Moves the spans to the end of their segments.
 
   Args:
     rows: 'targets' and 'segment_ids', int32 [batch, length]; segments follow each other without gaps.
-    special: sentinels and the end-of-span token.
+    special: sentinels, which come round again where a segment has more spans, and the end-of-span token.
     start, end: int32 [batch, segments, spans], half-open ranges of row positions, disjoint and sorted inside a segment;
       empty ones are no spans and come last.
     out_length: positions of the result; what does not fit is lost.
     end_each_span: whether every moved span is closed by an end token, or only the last of a segment.
+    close_text: whether the kept text of a segment with spans is closed by an end token too.
   """
   tokens, segments = rows['targets'], rows['segment_ids']
   batch, spans = tf.shape(tokens)[0], tf.shape(start)[2]
@@ -74,28 +78,32 @@ def rotate(
   kept = tf.concat([start, past[..., tf.newaxis]], axis=-1) - kept_from
   last = one - tf.pad(one[..., 1:], [[0, 0], [0, 0], [0, 1]])  # a segment's last span
   ends = one if end_each_span else last
-  sentinel = tf.gather(tf.constant(special.sentinels, tf.int32), tf.range(spans))[tf.newaxis, tf.newaxis]
+  closing = one[..., :1] if close_text else tf.zeros_like(one[..., :1])
+  sentinel = tf.gather(tf.constant(special.sentinels, tf.int32), tf.range(spans) % len(special.sentinels))[
+    tf.newaxis, tf.newaxis
+  ]
 
-  def lay(kept_value, gap_value, sentinel_value, span_value, end_value) -> tf.Tensor:
+  def lay(kept_value, gap_value, close_value, sentinel_value, span_value, end_value) -> tf.Tensor:
     """Values of all pieces in the order of the result, [batch, segments * pieces]."""
-    parts = (kept_value, gap_value, sentinel_value, span_value, end_value)
-    parts = [tf.broadcast_to(x, tf.shape(kept if i == 0 else start)) for i, x in enumerate(parts)]
+    like = (kept, start, closing, start, start, start)
+    parts = (kept_value, gap_value, close_value, sentinel_value, span_value, end_value)
+    parts = [tf.broadcast_to(x, tf.shape(y)) for x, y in zip(parts, like, strict=True)]
     head = tf.stack([parts[0][..., :-1], parts[1]], axis=-1)
-    tail = tf.stack(parts[2:], axis=-1)
-    flat = [tf.reshape(x, [batch, tf.shape(start)[1], -1]) for x in (head, parts[0][..., -1:], tail)]
+    tail = tf.stack(parts[3:], axis=-1)
+    flat = [tf.reshape(x, [batch, tf.shape(start)[1], -1]) for x in (head, parts[0][..., -1:], parts[2], tail)]
     return tf.reshape(tf.concat(flat, axis=-1), [batch, -1])
 
-  sizes = lay(kept, one, one, end - start, ends)
+  sizes = lay(kept, one, closing, one, end - start, ends)
   at = tf.cumsum(sizes, axis=1, exclusive=True)
   owner = tf.range(1, tf.shape(start)[1] + 1)[tf.newaxis, :, tf.newaxis]
-  extra = lay(0, sentinel, sentinel, 0, special.end_of_span)
-  source = tf.where(extra > 0, at, lay(kept_from, 0, 0, start, 0))
-  # Where the token comes from (as a distance), with what it is in the two lowest bits.
-  kind = lay(0, 1, 1, 3, 3)
-  packed, segment = _spread(at, [(source - at) * 4 + kind, lay(owner, owner, owner, owner, owner)], out_length)
+  extra = lay(0, sentinel, special.end_of_span, sentinel, 0, special.end_of_span)
+  source = tf.where(extra > 0, at, lay(kept_from, 0, 0, 0, start, 0))
+  # Where the token comes from (as a distance), with what it is in the three lowest bits.
+  kind = lay(0, 1, 0, 5, 7, 7)
+  packed, segment = _spread(at, [(source - at) * 8 + kind, lay(*[owner] * 6)], out_length)
   index = tf.range(out_length)[tf.newaxis]
   real = index < tf.reduce_sum(sizes, axis=1, keepdims=True)
-  origin = tf.clip_by_value(index + tf.bitwise.right_shift(packed, 2), 0, tf.shape(tokens)[1] - 1)
+  origin = tf.clip_by_value(index + tf.bitwise.right_shift(packed, 3), 0, tf.shape(tokens)[1] - 1)
   flat_at = tf.where((extra > 0) & (sizes > 0), tf.minimum(at, out_length), out_length)
   flat_at = tf.reshape(flat_at + (out_length + 1) * tf.range(batch)[:, tf.newaxis], [-1, 1])
   inserted = tf.tensor_scatter_nd_max(tf.zeros([batch * (out_length + 1)], tf.int32), flat_at, tf.reshape(extra, [-1]))
@@ -107,6 +115,7 @@ def rotate(
     segment_ids=zero(segment),
     moved=zero(tf.bitwise.bitwise_and(packed, 1)),
     in_tail=zero(tf.bitwise.bitwise_and(tf.bitwise.right_shift(packed, 1), 1)),
+    behind=zero(tf.bitwise.bitwise_and(tf.bitwise.right_shift(packed, 2), 1)),
   )
 
 

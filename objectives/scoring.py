@@ -41,12 +41,15 @@ class ScoringRow(NamedTuple):
     targets: int32 [n], the token each read is scored against.
     gaps: int32 [n], which gap of the query each read belongs to; as many as there are gaps for a read that belongs to
       none (see `Scorer.candidate`).
+    prefix: so many tokens in front see each other, and all others see them; what is behind them is causal. Only for
+      models whose attention has levels.
   """
 
   inputs: np.ndarray
   reads: np.ndarray
   targets: np.ndarray
   gaps: np.ndarray
+  prefix: int = 0
 
 
 class Scorer(Protocol):
@@ -78,8 +81,9 @@ class Scorer(Protocol):
     """Rows whose scores, summed, are the text's (pseudo-)log-likelihood; `bos` stands in front and is not scored."""
 
 
-def _row(inputs: np.ndarray, reads: list[int], targets: list[int], gaps: list[int]) -> ScoringRow:
-  return ScoringRow(*(np.asarray(x, np.int32) for x in (inputs, reads, targets, gaps)))
+def _row(inputs: np.ndarray, reads: list[int], targets: list[int], gaps: list[int], prefix: int = 0) -> ScoringRow:
+  of = lambda values: np.asarray(values, np.int32)
+  return ScoringRow(of(inputs), of(reads), of(targets), of(gaps), prefix)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +101,15 @@ class LeftToRight:
   def causal(self) -> Scorer | None:
     return None
 
+  def begun(self, tokens: np.ndarray) -> np.ndarray:
+    """A text as the model begins it."""
+    return tokens
+
+  def prefix(self, left: np.ndarray) -> int:
+    """How many tokens of what stands before a gap are seen from both sides."""
+    del left
+    return 0
+
   def rows(self, query: Query) -> list[ScoringRow]:
     spots = [(i, gap) for gap, (start, end) in enumerate(query.gaps) for i in range(start, end)]
     return [_before(query.tokens, spots)]
@@ -110,10 +123,44 @@ class LeftToRight:
     return [_before(tokens, [(i, 0) for i in range(1, len(tokens))])]
 
 
-def _before(tokens: np.ndarray, spots: list[tuple[int, int]]) -> ScoringRow:
+def _before(tokens: np.ndarray, spots: list[tuple[int, int]], prefix: int = 0) -> ScoringRow:
   """Reads each (index, gap) at the position before it; what stands behind the last read is left out, nobody sees it."""
   index = [i for i, _ in spots]
-  return _row(tokens[: max(index)], [i - 1 for i in index], [tokens[i] for i in index], [gap for _, gap in spots])
+  reads, gaps = [i - 1 for i in index], [gap for _, gap in spots]
+  return _row(tokens[: max(index)], reads, [tokens[i] for i in index], gaps, prefix)
+
+
+def _begun(tokens: np.ndarray, first: int | None) -> np.ndarray:
+  """The tokens, with another one in front in place of `bos`."""
+  return tokens if first is None else np.concatenate([[first], tokens[1:]]).astype(np.int32)
+
+
+@dataclasses.dataclass(frozen=True)
+class PrefixLeftToRight(LeftToRight):
+  """Negative log-likelihood where all that stands before a gap is a prefix, seen from both sides. A pass a gap.
+
+  A whole text has the shortest prefix, `bos`. `begin` stands in its place where the model knows a token of its own.
+  """
+
+  begin: int | None = None
+
+  def begun(self, tokens: np.ndarray) -> np.ndarray:
+    return _begun(tokens, self.begin)
+
+  def prefix(self, left: np.ndarray) -> int:
+    return len(left)
+
+  def rows(self, query: Query) -> list[ScoringRow]:
+    tokens, numbered = self.begun(query.tokens), enumerate(query.gaps)
+    return [_before(tokens, [(i, gap) for i in range(start, end)], start) for gap, (start, end) in numbered]
+
+  def candidate(self, query: Query) -> list[ScoringRow]:
+    (row,) = super().candidate(query._replace(tokens=self.begun(query.tokens)))
+    return [row._replace(prefix=query.gaps[0][0])]
+
+  def whole(self, tokens: np.ndarray) -> list[ScoringRow]:
+    (row,) = super().whole(self.begun(tokens))
+    return [row._replace(prefix=1)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,13 +236,50 @@ class Infill:
   def whole(self, tokens: np.ndarray) -> list[ScoringRow]:
     return LeftToRight().whole(tokens)
 
+  def prompt(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """What the gap's tokens are written behind."""
+    return np.concatenate([left, [self.sentinel], right, [self.sentinel]]) if len(right) else left
+
+  def prefix(self, prompt: np.ndarray) -> int:
+    """How much of it is seen from both sides."""
+    del prompt
+    return 0
+
+  def closes(self, right: np.ndarray) -> bool:
+    """Whether an end token follows the gap's tokens."""
+    return len(right) > 0
+
   def _pass(self, query: Query, gap: int, end_token: bool) -> ScoringRow:
     start, end = query.gaps[gap]
-    tokens = query.tokens
-    if end == len(tokens):
-      return _before(tokens, [(i, gap) for i in range(start, end)])
-    moved = list(tokens[start:end]) + [self.end_of_span] * end_token
-    prompt = np.concatenate([tokens[:start], [self.sentinel], tokens[end:], [self.sentinel]])
-    numbers = [gap] * (end - start) + [len(query.gaps)] * end_token
+    prompt = self.prompt(query.tokens[:start], query.tokens[end:])
+    ends = end_token and self.closes(query.tokens[end:])
+    numbers = [gap] * (end - start) + [len(query.gaps)] * ends
     spots = [(len(prompt) + i, number) for i, number in enumerate(numbers)]
-    return _before(np.concatenate([prompt, moved]), spots)
+    written = np.concatenate([prompt, query.tokens[start:end], [self.end_of_span] * ends]).astype(np.int32)
+    return _before(written, spots, self.prefix(prompt))
+
+
+@dataclasses.dataclass(frozen=True)
+class SpanInfill(Infill):
+  """Span corruption's infilling: `left <mask:0> right <eoss> <mask:0> gap <eoss>`, one gap a pass.
+
+  All before the second sentinel is seen from both sides (T5, arXiv 1910.10683, section 3.1.4, in one stack).
+
+  A gap with nothing to its right is one like any other: the model has seen no continuations. A whole text is the gap
+  behind `bos`. `begin` is as in `PrefixLeftToRight`.
+  """
+
+  begin: int | None = None
+
+  def prompt(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    return np.concatenate([_begun(left, self.begin), [self.sentinel], right, [self.end_of_span, self.sentinel]])
+
+  def prefix(self, prompt: np.ndarray) -> int:
+    return len(prompt) - 1
+
+  def closes(self, right: np.ndarray) -> bool:
+    del right
+    return True
+
+  def whole(self, tokens: np.ndarray) -> list[ScoringRow]:
+    return self.rows(Query(tokens, ((1, len(tokens)),)))

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from .. import UserError
 from ..objectives import preprocessor
+from ..objectives.attention import PREFIX
 from ..objectives.base import MODEL_FEATURES, Features, Objective
 from . import vocabularies
 
@@ -31,7 +32,7 @@ class ObjectiveConverter(seqio.FeatureConverter):
     vocabulary: of the task's 'targets'.
     seed: decides the corruption.
     knows_objective: whether the model that reads the batch has the objective's attention rule itself; then any rule
-      will do, and targets are left as the objective gives them.
+      will do, the batch has the objective's own features too, and targets are left as it gives them.
     pack, use_custom_packing_ops: for callers such as t5x, which pass them; pack must be False.
   """
 
@@ -55,11 +56,15 @@ class ObjectiveConverter(seqio.FeatureConverter):
   ):
     if pack:
       raise UserError('ObjectiveConverter reads rows that are full already; use pack=False.')
-    if not knows_objective and objective.attention.kind == 'general':
+    if not knows_objective and objective.attention.kind == 'general' and objective.attention != PREFIX:
       raise UserError(
         f'{type(objective).__name__}.attention is {objective.attention}: a decoder that knows only its batch, such as '
-        "t5x's own, is causal or bidirectional, alike in all layers. Give it one of these, or take unmask's decoder."
+        "t5x's own, is causal, bidirectional, or both with a prefix, alike in all layers. Give it one of these, or take "
+        "unmask's decoder."
       )
+    if knows_objective:
+      own = {name: seqio.FeatureConverter.FeatureSpec(dtype=tf.int32) for name in objective.more_features}
+      self.MODEL_FEATURES = {**self.MODEL_FEATURES, **own}
     super().__init__(pack=False, use_custom_packing_ops=use_custom_packing_ops)
     self._objective, self._seed, self._knows_objective = objective, seed, knows_objective
     self._special = vocabularies.special_tokens(vocabulary)

@@ -90,8 +90,8 @@ class HuggingFaceVocabulary(seqio.Vocabulary):
   def _base_vocab_size(self) -> int:
     return max(self.names) + 1
 
-  def special_tokens(self, reserved: Sequence[str]) -> SpecialTokens:
-    """The reserved ids by name; UserError if some are missing."""
+  def special_tokens(self, reserved: Sequence[str], spare: Sequence[str] = ()) -> SpecialTokens:
+    """The reserved ids by name, and the spare ones that it has; UserError if reserved ones are missing."""
     ids = {name: i for i, name in self.names.items() if i in self._specials}
     bos, eos = self.bos_id, self.eos_id
     if missing := [name for name in reserved if name not in ids] or ['bos or eos'] * (None in (bos, eos)):
@@ -109,6 +109,7 @@ class HuggingFaceVocabulary(seqio.Vocabulary):
       end_of_span=end_of_span,
       sentinels=tuple(sentinels),
       text=(low, high),
+      spare=tuple(ids[name] for name in spare if name in ids and not low <= ids[name] < high),
     )
 
   def _encode(self, s: str) -> list[int]:

@@ -16,9 +16,9 @@ from .hugging_face import HuggingFaceVocabulary
 
 NUM_SENTINELS = 16  # CM3's largest number of masks (arXiv 2201.07520, section 2)
 _SENTINELS = [f'<mask:{i}>' for i in range(NUM_SENTINELS)]
-_SPARE = [f'<special:{i}>' for i in range(10)]  # for objectives to come: mode tokens, prefix/suffix/middle, ...
+SPARE = tuple(f'<special:{i}>' for i in range(10))  # marks of single objectives: mode tokens, prefix/suffix/middle, ...
 RESERVED = ('[MASK]', '<eoss>', *_SENTINELS)  # what objectives need besides pad, eos and bos
-_CONTROL = [*RESERVED, *_SPARE]
+_CONTROL = [*RESERVED, *SPARE]
 BYTE_EXTRA_IDS = len(_CONTROL) + 1  # the byte vocabulary has no bos of its own
 
 
@@ -118,7 +118,7 @@ def special_tokens(vocabulary: seqio.Vocabulary) -> SpecialTokens:
     if all(processor.is_control(processor.piece_to_id(name)) for name in RESERVED):
       return _named(vocabulary.sp_model)
   if isinstance(vocabulary, HuggingFaceVocabulary):
-    return vocabulary.special_tokens(RESERVED)
+    return vocabulary.special_tokens(RESERVED, SPARE)
   size, extra = vocabulary.vocab_size, vocabulary.extra_ids
   needed = NUM_SENTINELS + 3
   if extra < needed:
@@ -141,6 +141,7 @@ def special_tokens(vocabulary: seqio.Vocabulary) -> SpecialTokens:
     end_of_span=size - 2,
     sentinels=tuple(size - 3 - i for i in range(NUM_SENTINELS)),
     text=(low, size - extra),
+    spare=tuple(range(size - needed - 1, size - min(extra, needed + len(SPARE)) - 1, -1)),
   )
 
 
@@ -175,6 +176,7 @@ def _named(model: bytes) -> SpecialTokens:
     end_of_span=end_of_span,
     sentinels=tuple(sentinels),
     text=(low, high),
+    spare=tuple(i for i in map(processor.piece_to_id, SPARE) if processor.is_control(i) and not low <= i < high),
   )
 
 

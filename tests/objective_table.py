@@ -15,13 +15,24 @@ from unmask.objectives import (
   meap_fine_tuning,
   next_token,
   pmi_masking,
+  prefix_lm,
   preprocessor,
   random_span,
   salient_span,
   salient_text_to_text,
+  span_corruption,
 )
 
-SPECIAL = base.SpecialTokens(pad=0, eos=1, bos=2, mask=4, end_of_span=5, sentinels=tuple(range(6, 22)), text=(32, 500))
+SPECIAL = base.SpecialTokens(
+  pad=0,
+  eos=1,
+  bos=2,
+  mask=4,
+  end_of_span=5,
+  sentinels=tuple(range(6, 22)),
+  spare=tuple(range(22, 32)),
+  text=(32, 500),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +48,8 @@ class Row:
     random: whether copies of a row are corrupted in many ways (False where a row has few things to corrupt).
     copies: whether a copy of the row stands behind it.
     hides: whether every corrupted token is hidden from the model (no random or kept tokens).
+    sentinels: whether sentinels are predicted too.
+    begin: what a segment begins with in place of `bos`.
   """
 
   make: Callable[[], base.Objective]
@@ -47,6 +60,8 @@ class Row:
   random: bool = True
   copies: bool = False
   hides: bool = True
+  sentinels: bool = False
+  begin: int = SPECIAL.bos
 
 
 def _in_place(clean: dict, row: dict) -> np.ndarray:
@@ -86,6 +101,40 @@ def _rotated(clean: dict, row: dict) -> np.ndarray:
   return np.pad(np.array(result, np.int32), (0, len(clean['targets']) - len(result)))
 
 
+def _spans_behind(clean: dict, row: dict) -> np.ndarray:
+  """Puts span corruption's targets back into its inputs; they are apart by what sees what."""
+  result = []
+  for segment in range(1, row['decoder_segment_ids'].max(initial=0) + 1):
+    mine = row['decoder_segment_ids'] == segment
+    tokens, seen = row['decoder_input_tokens'][mine].tolist(), row['decoder_levels'][mine] == 0
+    inputs, targets = tokens[: seen.sum()], tokens[seen.sum() :]
+    assert seen[: len(inputs)].all()
+    if targets:
+      assert inputs.pop() == targets.pop() == SPECIAL.end_of_span
+      # The first sentinel is the last input; what follows is predicted, so it stands among the targets.
+    marks = [i for i, token in enumerate(targets) if token in SPECIAL.sentinels]
+    order = [SPECIAL.sentinels[i % len(SPECIAL.sentinels)] for i in range(len(marks))]
+    assert [targets[i] for i in marks] == order == [token for token in inputs if token in SPECIAL.sentinels]
+    tails = iter([targets[a + 1 : b] for a, b in itertools.pairwise([*marks, len(targets)])])
+    for token in inputs:
+      result += next(tails) if token in SPECIAL.sentinels else [token]
+    edges = np.diff([-1, *(i for i, token in enumerate(inputs) if token in SPECIAL.sentinels)])
+    assert (edges > 1).all(), 'two spans touch'
+    assert (np.diff([*marks, len(targets)]) > 1).all(), 'a span is empty'
+  return np.pad(np.array(result, np.int32), (0, len(clean['targets']) - len(result)))
+
+
+def _begins(restore: Callable[[dict, dict], np.ndarray], begin: int) -> Callable[[dict, dict], np.ndarray]:
+  """As `restore`, with `bos` where segments begin with another token."""
+
+  def restored(clean: dict, row: dict) -> np.ndarray:
+    tokens = restore(clean, row)
+    assert ((tokens == begin) == (clean['targets'] == SPECIAL.bos)).all()
+    return np.where(tokens == begin, SPECIAL.bos, tokens)
+
+  return restored
+
+
 def _copied(joined: bool) -> Callable[[dict, dict], np.ndarray]:
   """The original, after the copies behind it were held against it; `joined` says how their segments are numbered."""
 
@@ -114,6 +163,17 @@ def _copied(joined: bool) -> Callable[[dict, dict], np.ndarray]:
 
 def _budget(rate: float) -> Callable[[int], int]:
   return lambda n: max(1, round(n * rate))
+
+
+def _t5_moved(rate: float, mean_length: float) -> Callable[[int], int]:
+  """What is not where it was: a sentinel a span in the inputs, and the targets."""
+
+  def count(n: int) -> int:
+    noise = round(n * rate)
+    spans = round(noise / mean_length)
+    return spans + noise + spans + 1
+
+  return count
 
 
 TABLE = {
@@ -149,6 +209,21 @@ TABLE = {
     flat=False,
     random=False,
     copies=True,
+  ),
+  'prefix_lm': Row(prefix_lm.PrefixLM, _shifted, share=0.0, exact=lambda n: 0, flat=False),
+  'prefix_lm_mode': Row(
+    lambda: prefix_lm.PrefixLM(mode=1), _begins(_shifted, 23), share=0.0, exact=lambda n: 0, flat=False, begin=23
+  ),
+  'span_corruption': Row(
+    span_corruption.SpanCorruption, _spans_behind, exact=_t5_moved(0.15, 3.0), flat=False, sentinels=True
+  ),
+  'span_corruption_extreme': Row(
+    lambda: span_corruption.SpanCorruption(rate=0.5, mean_length=2.0, mode=2),
+    _begins(_spans_behind, 24),
+    exact=_t5_moved(0.5, 2.0),
+    flat=False,
+    sentinels=True,
+    begin=24,
   ),
   'salient_span_budget': Row(lambda: salient_span.SalientSpan(form='budget'), _in_place, flat=False),
 }

@@ -11,13 +11,14 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokeniz
 torch.set_num_threads(1)
 
 
-def logits(folder, ids, out, kind='causal', mask=None, **more):
+def logits(folder, ids, out, kind='causal', mask=None, levels=None, **more):
   """Logits of rows of ids, saved at `out`; what was loaded."""
   auto = {'causal': AutoModelForCausalLM, 'llama': LlamaForCausalLM, 'masked': AutoModelForMaskedLM}[kind]
   model, loaded = auto.from_pretrained(folder, output_loading_info=True, trust_remote_code=kind == 'masked')
   mask = None if mask is None else torch.tensor(mask)
+  known = {} if levels is None else {'levels': torch.tensor(levels)}
   with torch.no_grad():
-    found = model(input_ids=torch.tensor(ids), attention_mask=mask).logits
+    found = model(input_ids=torch.tensor(ids), attention_mask=mask, **known).logits
   np.save(out, found.float().numpy())
   problems = sorted(name for names in loaded.values() for name in map(str, names))
   return {'class': type(model).__name__, 'dtype': str(model.dtype), 'problems': problems}

@@ -26,6 +26,17 @@ from left to right, and LlamaForCausalLM and AutoModelForCausalLM refuse it. `Un
 """
 _SHIFTED = """ (the output at `i - 1` predicts it, as in MNTP, and the class moves it there; nothing predicts the
 first token, whose logits are all 0)"""
+_PREFIX = """
+**This is not a causal model.** It was trained to read a prefix from both sides and to go on from left to right, which
+LlamaForCausalLM and AutoModelForCausalLM do not know. `UnmaskForMaskedLM`, in `modeling_unmask.py` beside this file, is
+loaded with `trust_remote_code=True`; give it `levels`, 0 on the prefix and rising behind it. `logits[:, i]` are those
+of token `i` (the output at `i - 1` predicts it, and the class moves it there; nothing predicts the first token, whose
+logits are all 0).
+"""
+_SPANS = """
+It fills in spans: the prefix is the text with `<mask:0>` where one is missing and `<eoss>` at its end; behind it follow
+`<mask:0>`, the span and `<eoss>`.
+"""
 _UNSHIFTED = """
 **This is not a next-token model**, although its attention is causal: output `i` predicts the token at `i`. So it is no
 LlamaForCausalLM. `UnmaskForMaskedLM`, in `modeling_unmask.py` beside this file, is loaded with
@@ -50,7 +61,7 @@ def attention(facts: 'Facts') -> str:
   """Who sees whom, in words."""
   layers = [facts.attention.ordered_in(i, facts.model.num_layers) for i in range(facts.model.num_layers)]
   if all(layers):
-    return 'causal'
+    return 'causal behind a prefix' if facts.attention.levels else 'causal'
   return 'bidirectional' if not any(layers) else f'causal in {sum(layers)} of {len(layers)} layers'
 
 
@@ -77,6 +88,8 @@ def text(facts: 'Facts') -> str:
 
 
 def _not_causal(facts: 'Facts') -> str:
+  if facts.attention.levels:
+    return _PREFIX + (_SPANS if isinstance(facts.scorer, Infill) else '')
   if facts.attention.always_ordered:
     return _UNSHIFTED
   where = {'bidirectional': 'every layer'}.get(attention(facts), 'some layers')

@@ -1,7 +1,8 @@
 """A checkpoint as a folder that `transformers` loads.
 
-A model whose every layer is causal and that predicts the next token is a LlamaForCausalLM. Any other is a model of its
-own kind, 'unmask', with a class of its own for AutoModelForMaskedLM, so that nothing takes it for a causal one.
+A model whose every layer is causal, without a prefix, and that predicts the next token is a LlamaForCausalLM. Any
+other is a model of its own kind, 'unmask', with a class of its own for AutoModelForMaskedLM, so that nothing takes it
+for a causal one.
 """
 
 import dataclasses
@@ -72,7 +73,7 @@ class Facts:
   @property
   def is_causal_lm(self) -> bool:
     """Whether it is a LlamaForCausalLM, and nothing is lost by taking it for one."""
-    return bool(self.objective.shift) and self.attention.always_ordered
+    return bool(self.objective.shift) and self.attention.always_ordered and not self.attention.levels
 
 
 def export(
@@ -176,10 +177,10 @@ def _publish(scratch: pathlib.Path, place: pathlib.Path) -> None:
 
 
 def _check_attention(facts: Facts) -> None:
-  if facts.attention.table is not None or facts.attention.levels:
+  if facts.attention.table is not None:
     raise UserError(
-      f'{type(facts.objective).__name__} has an attention rule by groups or levels of tokens, which a text alone does '
-      'not say: it cannot be exported.'
+      f'{type(facts.objective).__name__} has an attention rule by groups of tokens, which a text alone does not say: '
+      'it cannot be exported.'
     )
 
 

@@ -16,7 +16,7 @@ class UnmaskConfig(PretrainedConfig):
   """The shape as in Llama's configuration, and besides:
 
   Attributes:
-    causal_layers: of each layer, whether a position sees only what stands before it.
+    causal_layers: of each layer, whether a position sees only what stands before it, or has a lower level.
     prediction_shift: 1 if token i is predicted by the output at i - 1 (MNTP), 0 if by that at i.
   """
 
@@ -123,7 +123,7 @@ class _Decoder(nn.Module):
     self.layers = nn.ModuleList(_Layer(config) for _ in range(config.num_hidden_layers))
     self.norm = _Norm(config)
 
-  def forward(self, x, attention_mask, position_ids):
+  def forward(self, x, attention_mask, position_ids, levels):
     length = x.shape[1]
     half = self.config.head_dim // 2
     frequency = self.config.rope_theta ** (-torch.arange(half, dtype=torch.float32, device=x.device) / half)
@@ -131,7 +131,8 @@ class _Decoder(nn.Module):
     rotary = angle.sin(), angle.cos()
     itself = torch.eye(length, dtype=torch.bool, device=x.device)
     every = attention_mask[:, None, None, :].bool() | itself  # padding sees itself, so that nothing is undefined
-    before = every & torch.ones(length, length, dtype=torch.bool, device=x.device).tril()
+    levels = torch.arange(length, device=x.device)[None] if levels is None else levels
+    before = every & (levels[:, None, None, :] <= levels[:, None, :, None])
     for layer, causal in zip(self.layers, self.config.causal_layers, strict=True):
       x = layer(x, rotary, before if causal else every)
     return self.norm(x)
@@ -171,20 +172,23 @@ class UnmaskForMaskedLM(PreTrainedModel):
     position_ids=None,
     inputs_embeds=None,
     labels=None,
+    levels=None,
     output_hidden_states=False,
     return_dict=True,
     **_,
   ):
     """Logits [batch, length, vocabulary], and the loss on the `labels` that are not -100.
 
-    `attention_mask` is 1 for a token and 0 for padding; `position_ids` count from 0 at each row's first token.
+    `attention_mask` is 1 for a token and 0 for padding; `position_ids` count from 0 at each row's first token. In
+    causal layers a position sees those of its own and of lower `levels`, which are the places in the row if none are
+    given: zeros on a prefix of the row let the prefix see itself from both sides.
     """
     x = self.model.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
     if attention_mask is None:
       attention_mask = torch.ones(x.shape[:2], dtype=torch.long, device=x.device)
     if position_ids is None:
       position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
-    hidden = self.model(x, attention_mask, position_ids)
+    hidden = self.model(x, attention_mask, position_ids, levels)
     logits = self.lm_head(hidden).float()
     if self.config.prediction_shift:
       logits = nn.functional.pad(logits[:, :-1], (0, 0, 1, 0))

@@ -26,7 +26,7 @@ from .kept import Kept
 from .progress import Progress
 from .runner import Runner
 
-_LONGER = 2  # sentinels that an infilling row has beside the text
+_LONGER = 4  # sentinels and ends that an infilling row has beside the text
 
 
 def evaluate(

@@ -30,13 +30,17 @@ class RowScores(NamedTuple):
   best: np.ndarray
 
 
-def one_segment(inputs: jax.Array, lengths: jax.Array) -> Batch:
-  """A batch of rows that each hold one segment: int32 [batch, length] ids, of which the first `lengths` are real."""
+def one_segment(inputs: jax.Array, lengths: jax.Array, prefixes: jax.Array) -> Batch:
+  """A batch of rows that each hold one segment: int32 [batch, length] ids, of which the first `lengths` are real.
+
+  Where attention has levels, the first `prefixes` tokens are of one.
+  """
   index = jnp.broadcast_to(jnp.arange(inputs.shape[1]), inputs.shape)
   return {
     'decoder_input_tokens': inputs,
     'decoder_positions': index,
     'decoder_segment_ids': (index < lengths[:, None]).astype(jnp.int32),
+    'decoder_levels': jnp.where(index < prefixes[:, None], 0, index),
   }
 
 
@@ -108,8 +112,8 @@ class Runner:
     self._params, self._mesh = params, mesh
     self.buckets = Buckets.of(longest, batch_size, mesh)
 
-    def score(params: dict, inputs: jax.Array, lengths: jax.Array, reads: jax.Array, targets: jax.Array) -> head.Scores:
-      hidden = hidden_states(decoder, params, one_segment(inputs, lengths), attention)
+    def score(params, inputs, lengths, prefixes, reads, targets) -> head.Scores:
+      hidden = hidden_states(decoder, params, one_segment(inputs, lengths, prefixes), attention)
       return head.score(head.pick(hidden, reads), targets, params, decoder.config)
 
     self._score = jax.jit(score, out_shardings=mesh_lib.replicated(mesh))
@@ -160,12 +164,12 @@ class Runner:
     if max(len(row.inputs) for row in rows) > self.buckets.longest:
       raise UserError(f'A question is longer than the {self.buckets.longest} positions that the model is run with.')
     size = self.buckets.count(length)
-    inputs, lengths = np.zeros((size, length), np.int32), np.ones(size, np.int32)
+    inputs, lengths, prefixes = np.zeros((size, length), np.int32), np.ones(size, np.int32), np.zeros(size, np.int32)
     reads, targets = np.zeros((2, size, width), np.int32)
     for i, row in enumerate(rows):
-      inputs[i, : len(row.inputs)], lengths[i] = row.inputs, len(row.inputs)
+      inputs[i, : len(row.inputs)], lengths[i], prefixes[i] = row.inputs, len(row.inputs), row.prefix
       reads[i, : len(row.reads)], targets[i, : len(row.reads)] = row.reads, row.targets
-    return self._score(self._params, *(self._put(array) for array in (inputs, lengths, reads, targets)))
+    return self._score(self._params, *(self._put(array) for array in (inputs, lengths, prefixes, reads, targets)))
 
   def _put(self, array: np.ndarray) -> jax.Array:
     """An array that every process has, with each device's rows on it."""
@@ -178,15 +182,15 @@ def _merge(rows: Sequence[ScoringRow]) -> tuple[list[ScoringRow], list[list[int]
 
   Candidates of a masked model differ at first in what is scored alone.
   """
-  groups: dict[bytes, list[int]] = collections.defaultdict(list)
+  groups: dict[tuple[int, bytes], list[int]] = collections.defaultdict(list)
   for number, row in enumerate(rows):
-    groups[np.asarray(row.inputs, np.int32).tobytes()].append(number)
+    groups[row.prefix, np.asarray(row.inputs, np.int32).tobytes()].append(number)
   of = list(groups.values())
   merged = []
   for numbers in of:
     parts = [rows[number] for number in numbers]
-    joined = (np.concatenate([np.asarray(getattr(row, name)) for row in parts]) for name in ScoringRow._fields[1:])
-    merged.append(ScoringRow(parts[0].inputs, *joined))
+    reads, targets, gaps = (np.concatenate(arrays) for arrays in zip(*(row[1:4] for row in parts), strict=True))
+    merged.append(ScoringRow(parts[0].inputs, reads, targets, gaps, parts[0].prefix))
   return merged, of
 
 

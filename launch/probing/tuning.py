@@ -70,7 +70,7 @@ def logits(decoder: Decoder, attention: AttentionSpec, shape: Shape, params: dic
     params: {'decoder', 'head'}.
     batch: features of `Rows`.
   """
-  features = one_segment(batch['tokens'], batch['lengths'])
+  features = one_segment(batch['tokens'], batch['lengths'], batch['lengths'])
   real = features['decoder_segment_ids'] > 0
   hidden = hidden_states(decoder, params['decoder'], features, attention).astype(jnp.float32)
   head = params['head']

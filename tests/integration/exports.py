@@ -58,11 +58,17 @@ def facts(model: DecoderConfig, objective, vocabulary, dtype: str = 'float32', l
 
 
 def our_logits(
-  model: DecoderConfig, params: dict, objective, ids: np.ndarray, real: np.ndarray | None = None
+  model: DecoderConfig,
+  params: dict,
+  objective,
+  ids: np.ndarray,
+  real: np.ndarray | None = None,
+  levels: np.ndarray | None = None,
 ) -> np.ndarray:
-  """Float32 [rows, length, vocabulary]; `real` is 0 where there is padding."""
+  """Float32 [rows, length, vocabulary]; `real` is 0 where there is padding, `levels` are those of attention."""
   segments = np.ones_like(ids) if real is None else np.asarray(real, np.int32)
   positions = np.maximum(np.cumsum(segments, axis=1) - 1, 0).astype(np.int32)
   batch = {'decoder_input_tokens': ids, 'decoder_positions': positions, 'decoder_segment_ids': segments}
+  batch |= {} if levels is None else {'decoder_levels': levels}
   hidden = hidden_states(Decoder(model), params, batch, objective.attention)
   return np.asarray(head.logits(hidden, params, model))

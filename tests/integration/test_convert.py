@@ -30,9 +30,15 @@ def test_get_dataset_gives_the_decoders_batch(name, default_source):
     assert value.dtype == (np.float32 if key == 'decoder_loss_weights' else np.int32)
   assert batch['decoder_loss_weights'].sum() > 0
   segments = batch['decoder_segment_ids']
-  np.testing.assert_array_equal(
-    _seen_by_t5x(batch), np.asarray(attention.visible(segments, objective.attention.ordered_in(0, 1)))
+  known = convert.ObjectiveConverter(objective, default_source.vocabulary, seed=3, knows_objective=True)
+  assert set(known.get_model_feature_lengths({'targets': 64})) == {*MODEL_FEATURES, *objective.more_features}
+  own = seqio.get_dataset(
+    'default_text', {'targets': 64}, known, dataset_split='validation', shuffle=False, use_cached=True
   )
+  ours = next(iter(own.batch(16).as_numpy_iterator()))
+  assert set(ours) == {*MODEL_FEATURES, *objective.more_features}
+  rule = attention.visible(segments, objective.attention.ordered_in(0, 1), ours.get('decoder_levels'))
+  np.testing.assert_array_equal(_seen_by_t5x(batch), np.asarray(rule))
 
 
 def _seen_by_t5x(batch):

@@ -20,6 +20,8 @@ from unmask.objectives.masked_lm import MaskedLM
 from unmask.objectives.meap import MEAP
 from unmask.objectives.mixture import Mixture
 from unmask.objectives.next_token import NextToken
+from unmask.objectives.prefix_lm import PrefixLM
+from unmask.objectives.span_corruption import SpanCorruption
 from unmask.objectives.stages import Stages
 from unmask.tasks import vocabularies
 
@@ -121,6 +123,28 @@ def test_of_several_objectives_the_one_that_answers_says_what_it_is(
   how = {'unmask': 'masked', 'llama': 'causal'}[kind]
   theirs, _ = _logits(transformers, tmp_path / 'out', ids, tmp_path / 'logits.npy', kind=how)
   np.testing.assert_allclose(theirs, ours, atol=2e-5 * np.abs(ours).max())
+
+
+@pytest.mark.parametrize('objective', [PrefixLM(), SpanCorruption()], ids=lambda one: type(one).__name__)
+def test_a_prefix_leaves_with_the_model(objective, transformers, vocabulary, tmp_path):
+  """With a prefix the logits are ours under it; without one, those of the shortest."""
+  model = DecoderConfig(**exports.SHAPE).with_vocabulary(vocabulary.vocab_size)
+  params = exports.random_params(model)
+  stored = exports.save(tmp_path / 'run', model, params)
+  hugging_face.write(exports.facts(model, objective, vocabulary), vocabulary, stored, tmp_path / 'out', 10**9)
+  ids = _ids(model)
+  levels = np.where(np.arange(ids.shape[1]) < np.array([[1], [6], [12]]), 0, np.arange(ids.shape[1])).astype(np.int32)
+  causal = np.broadcast_to(np.arange(ids.shape[1], dtype=np.int32), ids.shape)
+  for rule, given in ((levels, {'levels': levels.tolist()}), (causal, {})):
+    ours = exports.our_logits(model, params, objective, ids, levels=rule)
+    ours = np.concatenate([np.zeros_like(ours[:, :1]), ours[:, :-1]], axis=1)
+    theirs, loaded = _logits(transformers, tmp_path / 'out', ids, tmp_path / 'logits.npy', kind='masked', **given)
+    assert loaded['class'] == 'UnmaskForMaskedLM'
+    np.testing.assert_allclose(theirs, ours, atol=2e-5 * np.abs(ours).max())
+  assert all(answer.startswith('refused') for answer in transformers.ask('refused', folder=tmp_path / 'out').values())
+  readme = (tmp_path / 'out' / 'README.md').read_text()
+  assert 'give it `levels`' in readme
+  assert ('fills in spans' in readme) == isinstance(objective, SpanCorruption)
 
 
 def test_causal_attention_alone_makes_no_next_token_model(transformers, vocabulary, tmp_path):

@@ -16,7 +16,7 @@ from unmask.launch.step import hidden_states
 from unmask.models import head
 from unmask.models.config import DecoderConfig
 from unmask.models.decoder import Decoder
-from unmask.objectives.attention import AttentionSpec
+from unmask.objectives.attention import PREFIX, AttentionSpec
 from unmask.objectives.scoring import Query, Scorer, ScoringRow
 from unmask.tasks.questions.test import Item, Test
 
@@ -72,6 +72,7 @@ def _slow(params: dict, rule, row: ScoringRow) -> tuple[np.ndarray, np.ndarray]:
     'decoder_input_tokens': jnp.asarray(row.inputs)[None],
     'decoder_positions': jnp.arange(length)[None],
     'decoder_segment_ids': jnp.ones((1, length), jnp.int32),
+    'decoder_levels': jnp.where(jnp.arange(length) < row.prefix, 0, jnp.arange(length))[None],
   }
   logits = np.asarray(_logits(params, batch, rule), np.float64)[0]
   log_p = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
@@ -86,7 +87,8 @@ def _expected(rule: AttentionSpec, scorer: Scorer) -> dict[str, list]:
     return {test.name: [_slow(params, rule, one.row) for one in answers.ask(test, scorer)] for test in _tests()}
 
 
-KINDS = ('next_token', 'mlm', 'mntp', 'causal_masked')  # whose scorers and attention are those of all, see below
+# Whose scorers and attention are those of all, see below.
+KINDS = ('next_token', 'mlm', 'mntp', 'causal_masked', 'prefix_lm_mode', 'span_corruption_extreme')
 
 
 @pytest.mark.parametrize('where', list(MESHES))
@@ -97,7 +99,7 @@ def test_fast_is_slow(name, where):
   objective = TABLE[name].make()
   scorer = objective.scorer(SPECIAL)
   with mesh_lib.context(mesh):
-    runner = Runner(_params(mesh), Decoder(CONFIG), objective.attention, mesh, LONGEST + 2, 8)
+    runner = Runner(_params(mesh), Decoder(CONFIG), objective.attention, mesh, LONGEST + 4, 8)
     for test in _tests():
       asked = answers.ask(test, scorer)
       done = []
@@ -111,8 +113,24 @@ def test_fast_is_slow(name, where):
 
 def test_these_are_all_kinds():
   """Every objective has the scorer and the attention of one of them: all that the judge takes of it."""
-  kind = lambda name: (TABLE[name].make().attention, TABLE[name].make().scorer(SPECIAL))
+
+  def kind(name: str) -> tuple:
+    objective = TABLE[name].make()
+    scorer = objective.scorer(SPECIAL)
+    return objective.attention, type(scorer), getattr(scorer, 'shifted', None)
+
   assert {kind(name) for name in TABLE} == {kind(name) for name in KINDS}
+
+
+def test_a_prefix_is_part_of_a_row():
+  """Rows that differ in their prefix alone are not taken for one."""
+  mesh = MESHES['one'][1].build(jax.devices()[:1])
+  rows = [_row(20, 19)._replace(prefix=prefix) for prefix in (1, 10, 1)]
+  with mesh_lib.context(mesh):
+    runner = Runner(_params(mesh), Decoder(CONFIG), PREFIX, mesh, LONGEST, 8)
+    one, other, again = runner.log_probs(rows)
+  np.testing.assert_array_equal(one.log_probs, again.log_probs)
+  assert (np.abs(one.log_probs[:9] - other.log_probs[:9]) > 1e-4).all()
 
 
 def _runner(params=None, longest: int = LONGEST, batch_size: int = 8) -> Runner:

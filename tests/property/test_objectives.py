@@ -27,7 +27,8 @@ def test_corruption_is_undone_and_weights_are_right(name, rows_seed, seed, lengt
     supervised = row['decoder_loss_weights'] > 0
     assert supervised.sum() <= objective.max_supervised(length)
     assert (row['decoder_segment_ids'][supervised] > 0).all()
-    assert not np.isin(row['decoder_target_tokens'][supervised], [SPECIAL.pad, SPECIAL.mask, *SPECIAL.sentinels]).any()
+    never = [SPECIAL.pad, SPECIAL.mask, *([] if entry.sentinels else SPECIAL.sentinels)]
+    assert not np.isin(row['decoder_target_tokens'][supervised], never).any()
     if objective.shift:  # no target lies beyond its own segment
       where = np.flatnonzero(supervised)
       assert (row['decoder_segment_ids'][where] == row['decoder_segment_ids'][where + 1]).all()
@@ -45,12 +46,13 @@ def test_special_tokens_and_padding_are_left_alone(name, rows_seed, seed):
   if TABLE[name].copies:  # the copy behind the row has its own
     inputs, corrupted = inputs[:, :48], corrupted[:, :48]
   for b in range(6):
-    for special in (SPECIAL.bos, SPECIAL.eos):
-      assert (inputs[b] == special).sum() == (rows['targets'][b] == special).sum()
+    for special, here in ((SPECIAL.bos, TABLE[name].begin), (SPECIAL.eos, SPECIAL.eos)):
+      assert (inputs[b] == here).sum() == (rows['targets'][b] == special).sum()
     edges = np.isin(rows['targets'][b], [SPECIAL.bos, SPECIAL.eos])
     if inputs.shape == rows['targets'].shape:
       assert not corrupted[b][edges].any()
-      np.testing.assert_array_equal(inputs[b][edges], rows['targets'][b][edges])
+      clean = np.where(rows['targets'][b] == SPECIAL.bos, TABLE[name].begin, rows['targets'][b])
+      np.testing.assert_array_equal(inputs[b][edges], clean[edges])
 
 
 def test_features_follow_the_contract(name):
@@ -63,9 +65,27 @@ def test_features_follow_the_contract(name):
     for number in range(1, segments.max() + 1):
       np.testing.assert_array_equal(positions[segments == number], np.arange((segments == number).sum()))
   bidirectional = objective.attention.kind == 'bidirectional'
+  if objective.attention.levels:
+    bidirectional = features['decoder_levels'] == 0
   np.testing.assert_array_equal(
-    features['decoder_causal_attention'], (features['decoder_segment_ids'] > 0) * int(bidirectional)
+    features['decoder_causal_attention'], (features['decoder_segment_ids'] > 0) & bidirectional
   )
+
+
+def test_no_target_is_seen_from_where_it_is_predicted(name):
+  """Through any number of layers: what a scored position sees, and what is seen from there, is not its target."""
+  objective = TABLE[name].make()
+  features = corrupt(objective, make_rows(np.random.default_rng(5), 16, 40))
+  if not (objective.shift and objective.reads_targets):
+    return  # the target does not stand in the input: see test_hidden_tokens_leave_no_trace
+  levels = features.get('decoder_levels', np.arange(features['corrupted'].shape[1])[None])
+  same = features['decoder_segment_ids'][:, :, None] == features['decoder_segment_ids'][:, None, :]
+  sees = same & (levels[:, None, :] <= levels[:, :, None])
+  for _ in range(6):
+    sees = sees @ sees
+  assert features['decoder_loss_weights'].any()
+  for row, scored in zip(*np.nonzero(features['decoder_loss_weights']), strict=True):
+    assert not sees[row, scored, scored + 1]
 
 
 @hypothesis.given(seed=_seeds, epoch=st.integers(0, 50))
@@ -86,15 +106,19 @@ def test_rows_seeds_and_epochs_are_independent(name):
   objective = TABLE[name].make()
   one = make_rows(np.random.default_rng(1), 1, 64, segments=1, full=True)
   same = {key: np.repeat(value, 200, axis=0) for key, value in one.items()}
-  masks = corrupt(objective, same)['decoder_input_tokens']
+  marks = ('decoder_input_tokens', 'decoder_levels')  # what is hidden, and what is seen
+  read = lambda **more: np.concatenate(
+    [value for key, value in corrupt(objective, same, **more).items() if key in marks], 1
+  )
+  masks = read()
   if name == 'next_token':
     assert len(np.unique(masks, axis=0)) == 1
     return
   # 200 copies of one row: their corruptions differ from each other, and from those of another epoch and seed.
   distinct = 100 if TABLE[name].flat else 15 if TABLE[name].random else 5
   assert len(np.unique(masks, axis=0)) >= distinct
-  for other in (corrupt(objective, same, epoch=1), corrupt(objective, same, seed=1)):
-    assert (masks != other['decoder_input_tokens']).any(axis=1).mean() > 0.5
+  for other in (read(epoch=1), read(seed=1)):
+    assert (masks != other).any(axis=1).mean() > 0.5
 
 
 def test_share_and_count(name):

@@ -15,11 +15,13 @@ from unmask.objectives import (
   meap_fine_tuning,
   next_token,
   pmi_masking,
+  prefix_lm,
   preprocessor,
   random,
   random_span,
   salient_span,
   schedules,
+  span_corruption,
 )
 from unmask.objectives.attention import BIDIRECTIONAL, AttentionSpec
 
@@ -172,7 +174,8 @@ def test_static_masking_repeats_its_copies(name):
   objective = dataclasses.replace(TABLE[name].make(), static_copies=3)
   rows = documents(50, 64) | {'example_id': np.arange(50)}
   block = preprocessor.corrupt_block(objective, SPECIAL, seed=5)
-  masks = [block(rows | {'epoch': np.full(50, epoch)})['corrupted'].numpy() for epoch in range(7)]
+  made = [block(rows | {'epoch': np.full(50, epoch)}) for epoch in range(7)]
+  masks = [np.stack([one['corrupted'], one['decoder_loss_weights']]) for one in made]
   assert all((masks[epoch] == masks[epoch % 3]).all() for epoch in range(7))
   assert len({mask.tobytes() for mask in masks}) == 3
 
@@ -293,3 +296,97 @@ def test_next_token_losses_refuse_attention_that_sees_the_target(spec):
 def test_bad_settings_are_named(make, match):
   with pytest.raises(UserError, match=match):
     make()
+
+
+def _t5_noise(generator: np.random.Generator, length: int, rate: float, mean_length: float) -> np.ndarray:
+  """t5's `random_spans_noise_mask` of one text, written plainly: bool [length]."""
+  noise = min(max(int(np.round(length * rate)), 1), length - 1)
+  spans = max(int(np.round(noise / mean_length)), 1)
+
+  def segmentation(items: int) -> list[int]:
+    cuts = 1 + np.sort(generator.permutation(items - 1)[: spans - 1])
+    return np.diff([0, *cuts, items]).tolist()
+
+  mask = []
+  for kept, cut in zip(segmentation(length - noise), segmentation(noise), strict=True):
+    mask += [False] * kept + [True] * cut
+  return np.array(mask)
+
+
+@pytest.mark.parametrize(('rate', 'mean_length'), [(0.15, 3.0), (0.5, 3.0), (0.5, 8.0)])
+def test_t5_spans_are_distributed_as_its_own(rate, mean_length):
+  """Where noise is, and how long its spans are, over many copies of a text without its document's end."""
+  count, length = 6000, 40
+  rows = documents(1, length)
+  rows['targets'][0, -1] = SPECIAL.text[0]
+  rows = {name: np.repeat(value, count, axis=0) for name, value in rows.items()}
+  objective = span_corruption.SpanCorruption(rate=rate, mean_length=mean_length)
+  features = corrupt(objective, rows)
+  entry = dataclasses.replace(TABLE['span_corruption'], make=lambda: objective)
+  inputs, seen = features['decoder_input_tokens'], features['decoder_levels'] == 0
+  assert entry.restore(*({name: value[0] for name, value in side.items()} for side in (rows, features))) is not None
+  generator = np.random.default_rng(0)
+  theirs = np.array([_t5_noise(generator, length, rate, mean_length) for _ in range(count)])
+  ours = np.array([_noise_of(inputs[b][seen[b]], inputs[b][~seen[b]], length) for b in range(count)])
+  assert (ours.sum(axis=1) == theirs.sum(axis=1)).all()
+  free = theirs.mean(axis=0) * (1 - theirs.mean(axis=0)) > 0  # the first is never noise, the last always
+  assert (ours.mean(axis=0)[~free] == theirs.mean(axis=0)[~free]).all()
+  share = (ours.mean(axis=0) + theirs.mean(axis=0))[free] / 2
+  z = (ours.mean(axis=0) - theirs.mean(axis=0))[free] / np.sqrt(2 * share * (1 - share) / count)
+  assert np.abs(z).max() < 4.2, z  # of 40 normal numbers one in a thousand times
+  pairs = [(x[:, 1:] & x[:, :-1]).mean(axis=0) for x in (ours, theirs)]  # how long spans are
+  assert np.abs(pairs[0] - pairs[1]).max() < 4.2 * np.sqrt(0.5 / count)
+
+
+def _noise_of(inputs: np.ndarray, targets: np.ndarray, length: int) -> np.ndarray:
+  """Which tokens of a text were cut out, bool [length]."""
+  marks = [i for i, token in enumerate(targets) if token in SPECIAL.sentinels]
+  sizes = iter(np.diff([*marks, len(targets) - 1]) - 1)
+  mask = []
+  for token in inputs[:-1]:
+    mask += [True] * next(sizes) if token in SPECIAL.sentinels else [False]
+  assert len(mask) == length
+  return np.array(mask)
+
+
+def test_t5_lengths():
+  """Inputs of 512 are 568 tokens of text with 114 targets; 128: 141 and 29; spans of 64 at one half: 1,007 and 513."""
+  for inputs, text, targets, how in ((512, 568, 114, ()), (128, 141, 29, ()), (512, 1007, 513, (0.5, 64.0))):
+    assert span_corruption.text_length(inputs, *how) == text
+    assert span_corruption.lengths(text, *how)[2:] == (inputs, targets)
+  features = corrupt(span_corruption.SpanCorruption(), documents(50, 568))
+  assert (features['decoder_segment_ids'] > 0).all()
+  assert ((features['decoder_levels'] == 0).sum(axis=1) == 512).all()
+  assert (features['decoder_loss_weights'].sum(axis=1) == 114).all()
+  assert np.isin(features['decoder_input_tokens'], SPECIAL.sentinels).sum(axis=1).tolist() == [56] * 50
+
+
+def test_a_row_of_documents_is_cut_as_much_as_one_text():
+  """Noise and spans are dealt out by length; what more ends take, fewer spans give back."""
+  objective = span_corruption.SpanCorruption()
+  for documents_ in (2, 3, 6):
+    rows = make_rows(np.random.default_rng(0), 400, 128, segments=documents_, full=True)
+    features = corrupt(objective, rows)
+    tokens, pieces = (rows['segment_ids'] > 0).sum(axis=1), rows['segment_ids'].max(axis=1)
+    noise = features['decoder_loss_weights'].sum(axis=1) - np.isin(
+      features['decoder_target_tokens'] * (features['decoder_loss_weights'] > 0),
+      [*SPECIAL.sentinels, SPECIAL.end_of_span],
+    ).sum(axis=1)
+    wanted = np.array([span_corruption.lengths(n).noise for n in tokens])
+    assert (noise <= wanted).all()
+    assert noise[pieces == 1].tolist() == wanted[pieces == 1].tolist()
+    assert noise.sum() / wanted.sum() > 0.8
+
+
+def test_prefixes_are_of_any_length_alike():
+  """Uniform on 1..n - 1 (t5's `random_prefix_noise_mask`), for each document; UL2's S-denoiser keeps three quarters."""
+  rows = {name: np.repeat(value, 6000, axis=0) for name, value in documents(1, 31).items()}
+  prefix = (corrupt(prefix_lm.PrefixLM(), rows)['decoder_levels'] == 0).sum(axis=1)
+  counts = np.bincount(prefix, minlength=32)
+  assert counts[0] == counts[31] == 0
+  assert scipy.stats.chisquare(counts[1:31]).pvalue > 1e-3
+  features = corrupt(prefix_lm.PrefixLM(suffix_share=0.25), make_rows(np.random.default_rng(0), 50, 80))
+  for levels, segments in zip(features['decoder_levels'], features['decoder_segment_ids'], strict=True):
+    for number in range(1, segments.max() + 1):
+      length, seen = (segments == number).sum(), ((segments == number) & (levels == 0)).sum()
+      assert seen == max(1, round(0.75 * length))

@@ -5,12 +5,21 @@ import itertools
 import numpy as np
 import pytest
 from unmask.objectives.attention import CAUSAL
-from unmask.objectives.scoring import Infill, LeftToRight, PseudoLikelihood, Query, ScoringRow
+from unmask.objectives.scoring import (
+  Infill,
+  LeftToRight,
+  PrefixLeftToRight,
+  PseudoLikelihood,
+  Query,
+  ScoringRow,
+  SpanInfill,
+)
 
 TOKENS = np.array([2, 10, 11, 12, 13, 14, 15], np.int32)
 MASK, SENTINEL, END = 4, 6, 5
 INFILL = Infill(sentinel=SENTINEL, end_of_span=END)
-SCORERS = [LeftToRight(), PseudoLikelihood(mask=MASK), PseudoLikelihood(mask=MASK, shifted=True), INFILL]
+PREFIX, SPANS = PrefixLeftToRight(begin=30), SpanInfill(sentinel=SENTINEL, end_of_span=END, begin=31)
+SCORERS = [LeftToRight(), PseudoLikelihood(mask=MASK), PseudoLikelihood(mask=MASK, shifted=True), INFILL, PREFIX, SPANS]
 CAUSAL_SCORERS = (LeftToRight, Infill)
 
 
@@ -73,9 +82,32 @@ def test_infill_is_cm3s_prompt():
     assert plain.reads.tolist() == [4, 5]
 
 
+def test_a_prefix_is_what_stands_before_the_gap():
+  query = Query(TOKENS, ((1, 2), (3, 5)))
+  first, second = PREFIX.rows(query)
+  assert (first.inputs.tolist(), first.prefix, first.reads.tolist()) == ([30], 1, [0])
+  assert (second.inputs.tolist(), second.prefix, second.reads.tolist()) == ([30, 10, 11, 12], 3, [2, 3])
+  (row,) = PREFIX.candidate(query)
+  assert (row.inputs.tolist(), row.prefix) == ([30, *TOKENS[1:6]], 1)
+  (row,) = PREFIX.whole(TOKENS)
+  assert (row.inputs.tolist(), row.prefix) == ([30, *TOKENS[1:6]], 1)
+
+
+def test_span_infill_is_span_corruptions_own_form():
+  query = Query(TOKENS, ((3, 5),))
+  (row,) = SPANS.candidate(query)
+  assert row.inputs.tolist() == [31, 10, 11, SENTINEL, 14, 15, END, SENTINEL, 12, 13]
+  assert row.prefix == 7  # as in training, the second sentinel is the first that is predicted
+  assert row.targets.tolist() == [12, 13, END]
+  (row,) = SPANS.rows(Query(TOKENS, ((5, 7),)))
+  assert row.inputs.tolist() == [31, *TOKENS[1:5], SENTINEL, END, SENTINEL, 14]
+  (row,) = SPANS.whole(TOKENS)
+  assert row.inputs.tolist() == [31, SENTINEL, END, SENTINEL, *TOKENS[1:6]]
+
+
 def test_who_has_a_left_to_right_form_beside_its_own():
   assert PseudoLikelihood(mask=4, shifted=True).causal == LeftToRight(attention=CAUSAL)
-  assert [scorer.causal for scorer in SCORERS if scorer != SCORERS[2]] == [None] * 3
+  assert [scorer.causal for scorer in SCORERS if scorer != SCORERS[2]] == [None] * 5
 
 
 def _sum(scorer, rows: list[ScoringRow], log_prob) -> float:
