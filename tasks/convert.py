@@ -59,8 +59,8 @@ class ObjectiveConverter(seqio.FeatureConverter):
     if not knows_objective and objective.attention.kind == 'general' and objective.attention != PREFIX:
       raise UserError(
         f'{type(objective).__name__}.attention is {objective.attention}: a decoder that knows only its batch, such as '
-        "t5x's own, is causal, bidirectional, or both with a prefix, alike in all layers. Give it one of these, or take "
-        "unmask's decoder."
+        "t5x's own, is causal, bidirectional, or both with a prefix, alike in all layers. Give it one of these, or "
+        "take unmask's decoder."
       )
     if knows_objective:
       own = {name: seqio.FeatureConverter.FeatureSpec(dtype=tf.int32) for name in objective.more_features}
