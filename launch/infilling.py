@@ -1,7 +1,8 @@
 """Filling one gap in a text with ranked completions, by any objective that can.
 
-Three ways, chosen by the objective's scorer:
+Four ways, chosen by the objective's scorer:
   masked models     a beam over the gap's tokens, left to right, for every length up to `max_tokens`
+  masked diffusion  its sampler (see `unmasking`), from each of the likeliest first tokens, for every length
   causal-masked     a beam behind `left <mask:0> right <mask:0>` until the end token
   left-to-right     a beam behind the left text, then ranked by what the whole sentence scores (InCoder's left-to-right
                     reranking, arXiv 2204.05999 section 4)
@@ -21,10 +22,10 @@ from ..models.config import DecoderConfig
 from ..models.decoder import Decoder
 from ..objectives.attention import AttentionSpec
 from ..objectives.base import Objective
-from ..objectives.scoring import Infill, LeftToRight, PseudoLikelihood, Query
+from ..objectives.scoring import AnyOrder, Infill, LeftToRight, PseudoLikelihood, Query
 from ..tasks.pipeline import Pipeline, Source
 from . import checkpoints as checkpoints_lib
-from . import config, identity
+from . import config, identity, unmasking
 from . import mesh as mesh_lib
 from . import state as state_lib
 from .judging.runner import Runner, one_segment
@@ -51,6 +52,8 @@ def infill(
   max_tokens: int = 4,
   beam: int = 16,
   count: int = 8,
+  steps: int = 0,
+  temperature: float = 0.0,
 ) -> list[Completion]:
   """The best completions of the one `[MASK]` in `text`, best first.
 
@@ -59,8 +62,9 @@ def infill(
     text: with one gap.
     model, objective, pipeline: as it was trained.
     max_tokens: longest completion.
-    beam: partial completions kept.
+    beam: partial completions kept, or samples drawn.
     count: completions returned.
+    steps, temperature: of masked diffusion, see `unmasking.sample`.
   """
   config.refuse_unused()
   if text.count(GAP) != 1:
@@ -83,9 +87,16 @@ def infill(
         f'The text has {len(left) + len(right)} tokens; this model was trained on {pipeline.text_length}.'
       )
     scorer = objective.scorer(source.special)
+    if steps < 0 or temperature < 0:
+      raise UserError(f'infill.steps={steps} and infill.temperature={temperature} must be 0 or more.')
+    if (steps or temperature) and not isinstance(scorer, AnyOrder):
+      raise UserError(
+        f'infill.steps and infill.temperature are of masked diffusion; {type(objective).__name__} fills gaps in '
+        'another way. Leave them out.'
+      )
     rule = scorer.attention or objective.attention
     runner = Runner(params, decoder, rule, device_mesh, length, beam)
-    filler = _Filler(decoder, params, source, rule, length, beam, runner)
+    filler = _Filler(decoder, params, source, rule, length, beam, runner, steps, temperature)
     found = filler.fill(scorer, left, right, max_tokens)
   best: dict[str, Completion] = {}
   for ids, score in sorted(found, key=lambda item: -item[1]):
@@ -124,15 +135,17 @@ class _Filler:
   length: int
   beam: int
   runner: Runner
+  steps: int
+  temperature: float
 
   def __post_init__(self) -> None:
     special, size = self.source.special, self.source.vocabulary.vocab_size
     config_ = self.decoder.config
 
     @jax.jit
-    def log_probs(params, inputs, lengths, prefixes, read):
+    def log_probs(params, inputs, lengths, prefixes, reads):
       batch = one_segment(inputs, lengths, prefixes)
-      hidden = head.pick(hidden_states(self.decoder, params, batch, self.attention), read[:, None])[:, 0]
+      hidden = head.pick(hidden_states(self.decoder, params, batch, self.attention), reads)
       return jax.nn.log_softmax(head.logits(hidden, params, config_), axis=-1)
 
     self._log_probs = log_probs
@@ -142,6 +155,8 @@ class _Filler:
 
   def fill(self, scorer, left: np.ndarray, right: np.ndarray, max_tokens: int) -> list[tuple[tuple[int, ...], float]]:
     """(ids, log-probability a token) of completions."""
+    if isinstance(scorer, AnyOrder):
+      return self._sampled(scorer, left, right, max_tokens)
     if isinstance(scorer, PseudoLikelihood):
       return self._masked(scorer, left, right, max_tokens)
     if isinstance(scorer, Infill):
@@ -155,12 +170,16 @@ class _Filler:
 
   def _next(self, rows: list[np.ndarray], reads: list[int], prefix: int = 0) -> np.ndarray:
     """Log-probabilities at one read of each row, [rows, vocabulary]; the rows' prefixes are of one length."""
-    inputs = np.zeros((self.beam, self.length), np.int32)
-    lengths, read = np.ones(self.beam, np.int32), np.zeros(self.beam, np.int32)
+    return self._at(rows, np.array(reads, np.int32)[:, None], prefix)[:, 0]
+
+  def _at(self, rows: Sequence[np.ndarray] | np.ndarray, reads: np.ndarray, prefix: int = 0) -> np.ndarray:
+    """Log-probabilities at some reads of each row, int32 [rows, n]: [rows, n, vocabulary]."""
+    inputs, wide = np.zeros((self.beam, self.length), np.int32), np.zeros((self.beam, reads.shape[1]), np.int32)
+    lengths, prefixes = np.ones(self.beam, np.int32), np.full(self.beam, prefix, np.int32)
+    wide[: len(rows)] = reads
     for i, row in enumerate(rows):
-      inputs[i, : len(row)], lengths[i], read[i] = row, len(row), reads[i]
-    prefixes = np.full(self.beam, prefix, np.int32)
-    return np.asarray(self._log_probs(self.params, inputs, lengths, prefixes, read))[: len(rows)]
+      inputs[i, : len(row)], lengths[i] = row, len(row)
+    return np.asarray(self._log_probs(self.params, inputs, lengths, prefixes, wide))[: len(rows)]
 
   def _grow(self, beams, log_probs: np.ndarray, allowed: np.ndarray):
     """The best `beam` continuations of (ids, score) pairs by one token."""
@@ -181,6 +200,24 @@ class _Filler:
         reads = [len(left) + done - int(scorer.shifted)] * len(rows)
         beams = self._grow(beams, self._next(rows, reads), self._text)
       found += [(ids, score / size) for ids, score in beams]
+    return found
+
+  def _sampled(self, scorer: AnyOrder, left, right, max_tokens):
+    found = []
+    for size in range(1, max_tokens + 1):
+      hidden = len(left) + np.arange(size)
+      empty = _join(left, [scorer.mask] * size, right)
+      first = np.where(self._text, self._at([empty], hidden[None])[0], -np.inf)
+      place = int(first.max(axis=-1).argmax())  # the position that the model is surest of
+      likeliest = np.argsort(-first[place])[: self.beam]
+      texts = np.tile(empty, (len(likeliest), 1))
+      texts[:, hidden[place]] = likeliest
+      scores, rest = first[place][likeliest].astype(np.float64), np.delete(hidden, place)
+      if size > 1:
+        steps = max(1, self.steps - 1) if self.steps else 0
+        texts, more = unmasking.sample(self._at, texts, rest, self._text, steps, self.temperature, seed=size)
+        scores += more
+      found += [(tuple(text[hidden].tolist()), score / size) for text, score in zip(texts, scores, strict=True)]
     return found
 
   def _causal(self, prompt, prefix: int, max_tokens, end: int | None):

@@ -154,18 +154,22 @@ def predicts(source: Source, row: dict[str, np.ndarray]) -> rich.text.Text:
 
 
 def _sees(objective: Objective, row: dict[str, np.ndarray], size: int = 16) -> rich.text.Text:
-  """Who may see whom among the first positions: a row a query, a column a key."""
-  segments = row['decoder_segment_ids'][:size]
-  text = rich.text.Text(
-    f'sees     (first {len(segments)} positions; a line is what one position may look at)\n', style='bold'
-  )
-  index = np.arange(len(segments))
+  """Who may see whom among some positions, those around the first prefix's end if there is one: a row a query."""
+  first = 0
+  if objective.attention.levels:
+    first = max(0, int((row['decoder_causal_attention'] == 0).argmax()) - size // 2)
+  here = slice(first, first + size)
+  segments = row['decoder_segment_ids'][here]
+  which = f'positions {first} to {first + len(segments) - 1}'
+  text = rich.text.Text(f'sees     ({which}; a line is what one position may look at)\n', style='bold')
   ordered = (
     objective.attention.ordered_in(0, 1)
     if isinstance(objective.attention.ordered, bool)
     else objective.attention.always_ordered
   )
-  levels = row['decoder_levels'][:size] if objective.attention.levels else index
+  levels = row['decoder_positions'][here] // objective.attention.block
+  if objective.attention.levels:
+    levels = row['decoder_levels'][here]
   allowed = (segments[:, None] == segments[None]) & (segments > 0)[:, None]
   allowed &= (levels[None] <= levels[:, None]) | (not ordered)
   for line in allowed:

@@ -40,8 +40,6 @@ class Scoring:
 
 def hidden_states(decoder: Decoder, params: dict, batch: Batch, attention: Any, **how: Any) -> Any:
   """The decoder's outputs for a batch under an attention rule, [B, L, D]; `how` are more arguments of Flax's apply."""
-  if attention.levels and 'decoder_levels' not in batch:
-    raise ValueError('an attention rule with levels needs decoder_levels in the batch')
   return decoder.apply(
     {'params': params},
     batch['decoder_input_tokens'],
@@ -49,10 +47,18 @@ def hidden_states(decoder: Decoder, params: dict, batch: Batch, attention: Any, 
     batch['decoder_segment_ids'],
     ordered=attention.ordered,
     table=attention.table,
-    levels_BxL=batch['decoder_levels'] if attention.levels else None,
+    levels_BxL=_levels(batch, attention),
     groups_BxL=batch.get('decoder_groups') if attention.table else None,
     **how,
   )
+
+
+def _levels(batch: Batch, attention: Any) -> jax.Array | None:
+  if attention.levels and 'decoder_levels' not in batch:
+    raise ValueError('an attention rule with levels needs decoder_levels in the batch')
+  if attention.block > 1:
+    return batch['decoder_positions'] // attention.block
+  return batch['decoder_levels'] if attention.levels else None
 
 
 def scores(

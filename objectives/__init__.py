@@ -21,6 +21,7 @@ if TYPE_CHECKING:
   from .causal_masked import CausalMasked as CausalMasked
   from .loss import LossTerm as LossTerm
   from .loss import weighted_cross_entropy as weighted_cross_entropy
+  from .masked_diffusion import MaskedDiffusion as MaskedDiffusion
   from .masked_lm import MaskedLM as MaskedLM
   from .meap import MEAP as MEAP
   from .meap_fine_tuning import MEAPFineTuning as MEAPFineTuning
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
   from .salient_span import SalientSpan as SalientSpan
   from .salient_text_to_text import SalientTextToText as SalientTextToText
   from .schedules import LinearRate as LinearRate
+  from .scoring import AnyOrder as AnyOrder
   from .scoring import Infill as Infill
   from .scoring import LeftToRight as LeftToRight
   from .scoring import PrefixLeftToRight as PrefixLeftToRight
@@ -59,6 +61,7 @@ HOMES = {
   'ScoringRow': 'scoring',
   'LeftToRight': 'scoring',
   'PseudoLikelihood': 'scoring',
+  'AnyOrder': 'scoring',
   'Infill': 'scoring',
   'PrefixLeftToRight': 'scoring',
   'SpanInfill': 'scoring',
@@ -67,6 +70,7 @@ HOMES = {
   'NextToken': 'next_token',
   'CausalMasked': 'causal_masked',
   'MaskedLM': 'masked_lm',
+  'MaskedDiffusion': 'masked_diffusion',
   'RandomSpan': 'random_span',
   'PMIMasking': 'pmi_masking',
   'SalientSpan': 'salient_span',

@@ -5,7 +5,7 @@ token j iff both are in the same non-zero segment and
 
     i == j  or  (table[l][group_i][group_j] and (not ordered[l] or level_j <= level_i))
 
-Without explicit levels a token's level is its position in the row; without explicit groups every group is 0. So
+Without explicit levels a token's level is its position in the segment; without explicit groups every group is 0. So
 `ordered=True` is causal attention and `ordered=False` is bidirectional attention, both inside segments. The rule also
 holds prefix-LM, block-causal diffusion and layer-wise causal-mask removal; the L x L mask is made on the device only.
 Tokens of one level see each other.
@@ -28,12 +28,24 @@ class AttentionSpec:
     table: which group may see which, `table[query group][key group]`; None lets every group see every group. The same
       table holds in every layer.
     levels: whether rows bring levels of their own, as the feature 'decoder_levels'.
+    block: tokens of a segment that have one level, where rows bring none; more than 1 is block-causal.
   """
 
   ordered: bool | tuple[bool, ...] = True
   table: GroupTable | None = None
   # Not in its text: model directories compare texts, and older ones do not know of it.
   levels: bool = dataclasses.field(default=False, repr=False)
+  block: int = 1
+
+  def __post_init__(self) -> None:
+    if isinstance(self.block, bool) or not isinstance(self.block, int) or self.block < 1:
+      raise UserError(f'AttentionSpec.block is {self.block!r}; give the tokens of a block, 1 or more.')
+    if self.block > 1 and self.levels:
+      raise UserError(f'AttentionSpec.block is {self.block}, which has no effect here: rows bring their own levels.')
+
+  def __repr__(self) -> str:
+    block = f', block={self.block}' if self.block > 1 else ''  # as for levels
+    return f'{type(self).__name__}(ordered={self.ordered!r}, table={self.table!r}{block})'
 
   def ordered_in(self, layer: int, num_layers: int) -> bool:
     """Whether `layer` of `num_layers` is ordered; UserError if the layers make no such groups."""
@@ -48,13 +60,13 @@ class AttentionSpec:
 
   @property
   def always_ordered(self) -> bool:
-    """True if no layer lets a token see a higher level."""
-    return self.ordered if isinstance(self.ordered, bool) else all(self.ordered)
+    """True if no layer lets a token see a later one, but for what the rows' own levels allow."""
+    return self.block == 1 and (self.ordered if isinstance(self.ordered, bool) else all(self.ordered))
 
   @property
   def kind(self) -> str:
     """'causal' or 'bidirectional' where one fast kernel serves all layers, otherwise 'general'."""
-    if self.table is None and not self.levels and isinstance(self.ordered, bool):
+    if self.table is None and not self.levels and self.block == 1 and isinstance(self.ordered, bool):
       return 'causal' if self.ordered else 'bidirectional'
     return 'general'
 

@@ -124,8 +124,9 @@ class Objective(abc.ABC):
 
     Args:
       rows: int32 [batch, text_length] each: 'targets' (token ids), 'segment_ids' and the features named in `units`;
-        and int64 [batch] 'example_id', 'epoch', 'seed' (the run's) and, where the reader knows it, 'step' (batches read
-        before).
+        and int64 [batch] 'example_id', 'epoch', 'seed' (the run's) and, where the reader knows them, 'step' (batches
+        read before) and 'place', float64 [batch], the share of a training batch that stands before the row, below 0 in
+        other batches.
       seeds: uint32 [batch, 2] from `random.row_seeds`; all randomness comes from here.
       special: the vocabulary's reserved ids.
 

@@ -210,6 +210,31 @@ class PseudoLikelihood:
 
 
 @dataclasses.dataclass(frozen=True)
+class AnyOrder(PseudoLikelihood):
+  """Masked diffusion's bound of the log-likelihood, from one order in which tokens are revealed, drawn at random.
+
+  All gaps are hidden at once, and each token is scored in its turn, given the text and the tokens before it in that
+  order. On average over orders that is the bound of the loss (arXiv 2406.07524, section 3; any-order autoregression,
+  arXiv 2110.02037), here with one sample: -log p is estimated from above. An order is a function of how long text and
+  gaps are, so that candidates of one length are compared in the same one. A whole text is one gap behind `bos`.
+  """
+
+  def rows(self, query: Query) -> list[ScoringRow]:
+    spots = [(i, gap) for gap, (start, end) in enumerate(query.gaps) for i in range(start, end)]
+    random = np.random.default_rng([len(query.tokens), *(edge for gap in query.gaps for edge in gap)])
+    inputs, rows = np.array(query.tokens, np.int32), []
+    inputs[[i for i, _ in spots]] = self.mask
+    for number in random.permutation(len(spots)):
+      i, gap = spots[number]
+      rows.append(_row(inputs.copy(), [i], [query.tokens[i]], [gap]))
+      inputs[i] = query.tokens[i]
+    return rows
+
+  def whole(self, tokens: np.ndarray) -> list[ScoringRow]:
+    return self.rows(Query(tokens, ((1, len(tokens)),)))
+
+
+@dataclasses.dataclass(frozen=True)
 class Infill:
   """Causal-masked infilling: `left <mask:0> right <mask:0> gap`, one gap a pass (CM3 section 3.2).
 

@@ -62,6 +62,11 @@ class ObjectiveConverter(seqio.FeatureConverter):
         "t5x's own, is causal, bidirectional, or both with a prefix, alike in all layers. Give it one of these, or "
         "take unmask's decoder."
       )
+    if not knows_objective and type(objective).loss is not Objective.loss:
+      raise UserError(
+        f"{type(objective).__name__} has a loss of its own; t5x's own models divide by the sum of the weights or by a "
+        "constant, whatever the objective wants. Take unmask's decoder."
+      )
     if knows_objective:
       own = {name: seqio.FeatureConverter.FeatureSpec(dtype=tf.int32) for name in objective.more_features}
       self.MODEL_FEATURES = {**self.MODEL_FEATURES, **own}

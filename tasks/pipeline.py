@@ -131,7 +131,8 @@ class Source:
     Rates that change with the step of training are those of its first step.
     """
     stream = self.stream(split, objective, drop=False)  # `corrupt_rows` drops what holds no example
-    stream = stream.map(preprocessor.graph(lambda row: row | {'step': tf.constant(0, tf.int64)}))
+    known = {'step': tf.constant(0, tf.int64), 'place': tf.constant(-1.0, tf.float64)}
+    stream = stream.map(preprocessor.graph(lambda row: row | known))
     return preprocessor.corrupt_rows_by(self._corrupt(objective), objective, self.special)(stream)
 
   def _corrupt(self, objective: Objective) -> preprocessor.Block:
@@ -174,6 +175,8 @@ class Source:
       whole, is_row = (rows, None) if split == 'train' else _filled(rows, batch_size)
       mine = {name: value[host * local : (host + 1) * local] for name, value in whole.items()}
       mine['step'] = tf.fill([local], step if split == 'train' else tf.int64.max)  # held-out data: as training ends
+      places = tf.range(host * local, (host + 1) * local, dtype=tf.float64) / batch_size
+      mine['place'] = places if split == 'train' else -tf.ones_like(places)
       made = {name: value for name, value in corrupt(mine).items() if name in wanted}
       made['text_tokens'] = tf.reduce_sum(tf.cast(mine['segment_ids'] > 0, tf.int32), axis=1)
       made['example_id'] = mine['example_id']

@@ -10,6 +10,7 @@ import tensorflow as tf
 from unmask.objectives import (
   base,
   causal_masked,
+  masked_diffusion,
   masked_lm,
   meap,
   meap_fine_tuning,
@@ -22,6 +23,7 @@ from unmask.objectives import (
   salient_text_to_text,
   span_corruption,
 )
+from unmask.objectives.attention import AttentionSpec
 
 SPECIAL = base.SpecialTokens(
   pad=0,
@@ -224,6 +226,12 @@ TABLE = {
     flat=False,
     sentinels=True,
     begin=24,
+  ),
+  'masked_diffusion': Row(masked_diffusion.MaskedDiffusion, _in_place, share=0.495),
+  'masked_diffusion_blocks': Row(
+    lambda: masked_diffusion.MaskedDiffusion(schedule='cosine', attention=AttentionSpec(ordered=True, block=4)),
+    _in_place,
+    share=0.632,
   ),
   'salient_span_budget': Row(lambda: salient_span.SalientSpan(form='budget'), _in_place, flat=False),
 }

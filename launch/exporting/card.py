@@ -61,7 +61,8 @@ def attention(facts: 'Facts') -> str:
   """Who sees whom, in words."""
   layers = [facts.attention.ordered_in(i, facts.model.num_layers) for i in range(facts.model.num_layers)]
   if all(layers):
-    return 'causal behind a prefix' if facts.attention.levels else 'causal'
+    blocks = f' between blocks of {facts.attention.block} tokens' if facts.attention.block > 1 else ''
+    return 'causal' + (' behind a prefix' if facts.attention.levels else blocks)
   return 'bidirectional' if not any(layers) else f'causal in {sum(layers)} of {len(layers)} layers'
 
 
@@ -92,7 +93,11 @@ def _not_causal(facts: 'Facts') -> str:
     return _PREFIX + (_SPANS if isinstance(facts.scorer, Infill) else '')
   if facts.attention.always_ordered:
     return _UNSHIFTED
-  where = {'bidirectional': 'every layer'}.get(attention(facts), 'some layers')
+  where = 'every layer'
+  if facts.attention.block > 1:
+    where += ', inside blocks of the text,'
+  elif attention(facts) != 'bidirectional':
+    where = 'some layers'
   return _BIDIRECTIONAL.format(where=where, shift=_SHIFTED if facts.objective.shift else '')
 
 

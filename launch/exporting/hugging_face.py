@@ -265,6 +265,7 @@ def _small_files(facts: Facts, vocabulary: seqio.Vocabulary) -> dict[str, bytes]
         'AutoModelForMaskedLM': 'modeling_unmask.UnmaskForMaskedLM',
       },
       'causal_layers': [facts.attention.ordered_in(layer, model.num_layers) for layer in layers],
+      'causal_block': facts.attention.block,
       'prediction_shift': facts.objective.shift,
       'mask_token_id': special.mask,
     }

@@ -17,6 +17,7 @@ class UnmaskConfig(PretrainedConfig):
 
   Attributes:
     causal_layers: of each layer, whether a position sees only what stands before it, or has a lower level.
+    causal_block: tokens that have one level, where none are given.
     prediction_shift: 1 if token i is predicted by the output at i - 1 (MNTP), 0 if by that at i.
   """
 
@@ -36,6 +37,7 @@ class UnmaskConfig(PretrainedConfig):
     rope_theta=10_000.0,
     initializer_range=0.02,
     causal_layers=None,
+    causal_block=1,
     prediction_shift=0,
     **more,
   ):
@@ -51,6 +53,7 @@ class UnmaskConfig(PretrainedConfig):
     self.rope_theta = rope_theta
     self.initializer_range = initializer_range
     self.causal_layers = [False] * num_hidden_layers if causal_layers is None else causal_layers
+    self.causal_block = causal_block
     self.prediction_shift = prediction_shift
     super().__init__(**more)
 
@@ -131,7 +134,9 @@ class _Decoder(nn.Module):
     rotary = angle.sin(), angle.cos()
     itself = torch.eye(length, dtype=torch.bool, device=x.device)
     every = attention_mask[:, None, None, :].bool() | itself  # padding sees itself, so that nothing is undefined
-    levels = torch.arange(length, device=x.device)[None] if levels is None else levels
+    if levels is None:
+      block = self.config.causal_block
+      levels = torch.arange(length, device=x.device)[None] if block == 1 else position_ids // block
     before = every & (levels[:, None, None, :] <= levels[:, None, :, None])
     for layer, causal in zip(self.layers, self.config.causal_layers, strict=True):
       x = layer(x, rotary, before if causal else every)

@@ -9,7 +9,7 @@ from unmask import UserError
 from unmask.models import attention
 from unmask.objectives import attention as base_attention
 from unmask.objectives import causal_masked, masked_lm, meap, preprocessor
-from unmask.objectives.base import MODEL_FEATURES
+from unmask.objectives.base import MODEL_FEATURES, Objective
 from unmask.tasks import convert, pipeline, rows, vocabularies
 
 OF_TEXT = sorted(name for name, entry in TABLE.items() if 'answer_ids' not in entry.make().units)
@@ -18,6 +18,10 @@ OF_TEXT = sorted(name for name, entry in TABLE.items() if 'answer_ids' not in en
 @pytest.mark.parametrize('name', OF_TEXT)
 def test_get_dataset_gives_the_decoders_batch(name, default_source):
   objective = TABLE[name].make()
+  if type(objective).loss is not Objective.loss:  # what t5x's own models divide by would make another loss of it
+    with pytest.raises(UserError, match=r'a loss of its own|attention is'):
+      convert.ObjectiveConverter(objective, default_source.vocabulary)
+    return
   converter = convert.ObjectiveConverter(objective, default_source.vocabulary, seed=3)
   dataset = seqio.get_dataset(
     'default_text', {'targets': 64}, converter, dataset_split='validation', shuffle=False, use_cached=True

@@ -16,6 +16,7 @@ from unmask.launch.exporting import hugging_face, safetensors, tokenizer
 from unmask.models.config import DecoderConfig
 from unmask.objectives.attention import AttentionSpec
 from unmask.objectives.causal_masked import CausalMasked
+from unmask.objectives.masked_diffusion import MaskedDiffusion
 from unmask.objectives.masked_lm import MaskedLM
 from unmask.objectives.meap import MEAP
 from unmask.objectives.mixture import Mixture
@@ -99,6 +100,19 @@ def test_models_that_are_not_causal_have_a_class_of_their_own(attention, shifted
   readme = (tmp_path / 'out' / 'README.md').read_text()
   assert 'not a causal model' in readme
   assert ('MNTP' in readme) == shifted
+
+
+def test_blocks_leave_with_the_model(transformers, vocabulary, tmp_path):
+  objective = MaskedDiffusion(attention=AttentionSpec(ordered=True, block=5))
+  model = DecoderConfig(**exports.SHAPE).with_vocabulary(vocabulary.vocab_size)
+  params = exports.random_params(model)
+  stored = exports.save(tmp_path / 'run', model, params)
+  hugging_face.write(exports.facts(model, objective, vocabulary), vocabulary, stored, tmp_path / 'out', 10**9)
+  ids = _ids(model)
+  theirs, _ = _logits(transformers, tmp_path / 'out', ids, tmp_path / 'logits.npy', kind='masked')
+  ours = exports.our_logits(model, params, objective, ids)
+  np.testing.assert_allclose(theirs, ours, atol=2e-5 * np.abs(ours).max())
+  assert 'In every layer, inside blocks of the text, a position' in (tmp_path / 'out' / 'README.md').read_text()
 
 
 @pytest.mark.parametrize('several', ['mixture', 'stages'])

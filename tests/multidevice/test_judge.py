@@ -89,6 +89,7 @@ def _expected(rule: AttentionSpec, scorer: Scorer) -> dict[str, list]:
 
 # Whose scorers and attention are those of all, see below.
 KINDS = ('next_token', 'mlm', 'mntp', 'causal_masked', 'prefix_lm_mode', 'span_corruption_extreme')
+KINDS += ('masked_diffusion', 'masked_diffusion_blocks')
 
 
 @pytest.mark.parametrize('where', list(MESHES))

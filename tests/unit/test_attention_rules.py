@@ -27,6 +27,8 @@ RULES = {
   **{pattern: by_layer(pattern) for pattern in ('0', '1', '01', '10', '0011', '0101', '1000', '0110')},
   'levels': AttentionSpec(ordered=True, levels=True),
   'levels_0101': AttentionSpec(ordered=(True, False, True, False), levels=True),
+  'blocks': AttentionSpec(ordered=True, block=2),
+  'blocks_01': AttentionSpec(ordered=(True, False), block=3),
   'table': AttentionSpec(ordered=True, table=TABLE),
   'table_0011': AttentionSpec(ordered=(True, True, False, False), table=TABLE, levels=True),
 }
@@ -35,7 +37,7 @@ RULES = {
 def _sees(spec: AttentionSpec, layer: int) -> np.ndarray:
   """The rule of the module's docstring, a pair at a time."""
   sees = np.zeros((LENGTH, LENGTH), bool)
-  level = LEVELS if spec.levels else np.arange(LENGTH)
+  level = LEVELS if spec.levels else np.arange(LENGTH) // spec.block
   for i, j in itertools.product(range(LENGTH), repeat=2):
     allowed = spec.table is None or spec.table[GROUPS[i]][GROUPS[j]]
     lower = level[j] <= level[i] or not spec.ordered_in(layer, CONFIG.num_layers)
@@ -72,7 +74,7 @@ def test_what_a_position_learns_of(name):
 @pytest.mark.parametrize('name', RULES)
 def test_masks_are_those_of_the_loops(name):
   spec = RULES[name]
-  levels, groups = (LEVELS if spec.levels else None), (GROUPS if spec.table else None)
+  levels, groups = (LEVELS if spec.levels else np.arange(LENGTH) // spec.block), (GROUPS if spec.table else None)
   row = lambda value: None if value is None else jnp.asarray(value)[None]
   for layer in range(CONFIG.num_layers):
     ordered = spec.ordered_in(layer, CONFIG.num_layers)
@@ -109,6 +111,17 @@ def test_a_next_token_loss_beside_an_open_layer_is_refused():
     with pytest.raises(UserError, match='every layer must be causal'):
       NextToken(attention=by_layer(pattern))
   assert MaskedLM(attention=by_layer('0001'), shifted=True).attention.ordered[3] is False
+
+
+def test_blocks():
+  assert repr(AttentionSpec()) == 'AttentionSpec(ordered=True, table=None)'  # older model directories have this text
+  assert repr(AttentionSpec(block=4)) == 'AttentionSpec(ordered=True, table=None, block=4)'
+  assert AttentionSpec(block=4).kind == 'general'
+  for wrong in ({'block': 0}, {'block': 2.0}, {'block': 2, 'levels': True}):
+    with pytest.raises(UserError, match=r'AttentionSpec\.block'):
+      AttentionSpec(**wrong)
+  with pytest.raises(UserError, match='every layer must be causal'):
+    NextToken(attention=AttentionSpec(block=4))
 
 
 def test_levels_belong_to_those_who_give_them():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from unmask.objectives.attention import CAUSAL
 from unmask.objectives.scoring import (
+  AnyOrder,
   Infill,
   LeftToRight,
   PrefixLeftToRight,
@@ -20,6 +21,7 @@ MASK, SENTINEL, END = 4, 6, 5
 INFILL = Infill(sentinel=SENTINEL, end_of_span=END)
 PREFIX, SPANS = PrefixLeftToRight(begin=30), SpanInfill(sentinel=SENTINEL, end_of_span=END, begin=31)
 SCORERS = [LeftToRight(), PseudoLikelihood(mask=MASK), PseudoLikelihood(mask=MASK, shifted=True), INFILL, PREFIX, SPANS]
+SCORERS += [AnyOrder(mask=MASK)]
 CAUSAL_SCORERS = (LeftToRight, Infill)
 
 
@@ -82,6 +84,19 @@ def test_infill_is_cm3s_prompt():
     assert plain.reads.tolist() == [4, 5]
 
 
+def test_any_order_reveals_in_an_order_of_its_own():
+  scorer, query = AnyOrder(mask=MASK), Query(TOKENS, ((1, 3), (4, 7)))
+  rows = scorer.rows(query)
+  assert [(row.inputs == MASK).sum() for row in rows] == [5, 4, 3, 2, 1]
+  assert all(row.inputs[row.reads[0]] == MASK for row in rows)
+  order = [int(row.reads[0]) for row in rows]
+  assert sorted(order) == [1, 2, 4, 5, 6]
+  other = Query(np.where(TOKENS == 2, 2, TOKENS + 50), query.gaps)  # other words, the same order
+  assert [int(row.reads[0]) for row in scorer.rows(other)] == order
+  orders = {tuple(int(row.reads[0]) for row in scorer.whole(np.arange(2, 2 + size))) for size in range(5, 12)}
+  assert any(order != tuple(sorted(order)) for order in orders)
+
+
 def test_a_prefix_is_what_stands_before_the_gap():
   query = Query(TOKENS, ((1, 2), (3, 5)))
   first, second = PREFIX.rows(query)
@@ -107,7 +122,7 @@ def test_span_infill_is_span_corruptions_own_form():
 
 def test_who_has_a_left_to_right_form_beside_its_own():
   assert PseudoLikelihood(mask=4, shifted=True).causal == LeftToRight(attention=CAUSAL)
-  assert [scorer.causal for scorer in SCORERS if scorer != SCORERS[2]] == [None] * 5
+  assert [scorer.causal for scorer in SCORERS if scorer != SCORERS[2]] == [None] * 6
 
 
 def _sum(scorer, rows: list[ScoringRow], log_prob) -> float:
@@ -194,6 +209,7 @@ MODELS = [
   (PseudoLikelihood(mask=MASK), CHAIN.masked(0)),
   (PseudoLikelihood(mask=MASK, shifted=True), CHAIN.masked(1)),
   (INFILL, CHAIN.infill),
+  (AnyOrder(mask=MASK), CHAIN.masked(0)),
 ]
 TEXTS = [(10, 12, 11, 11, 10, 12), (12, 12, 12, 10, 11, 11), (11, 10, 10, 12, 12, 10)]
 
@@ -217,7 +233,7 @@ def test_exact_on_a_markov_chain(scorer, model, text):
     # Candidates: of both sides, for a left-to-right model up to what all candidates share.
     shared = both / left if isinstance(scorer, LeftToRight) else 1.0
     assert _sum(scorer, scorer.candidate(query), model) == pytest.approx(np.log(whole / both * shared))
-  if isinstance(scorer, PseudoLikelihood):
+  if type(scorer) is PseudoLikelihood:
     exact = sum(
       np.log(CHAIN.p(**_named(text, range(6))) / CHAIN.p(**_named(text, set(range(6)) - {i}))) for i in range(6)
     )
