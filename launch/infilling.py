@@ -22,7 +22,7 @@ from ..models.config import DecoderConfig
 from ..models.decoder import Decoder
 from ..objectives.attention import AttentionSpec
 from ..objectives.base import Objective
-from ..objectives.scoring import AnyOrder, Infill, LeftToRight, PseudoLikelihood, Query
+from ..objectives.scoring import AnyOrder, Infill, LeftToRight, PseudoLikelihood, Query, Unscored
 from ..tasks.pipeline import Pipeline, Source
 from . import checkpoints as checkpoints_lib
 from . import config, identity, unmasking
@@ -89,6 +89,8 @@ def infill(
     scorer = objective.scorer(source.special)
     if steps < 0 or temperature < 0:
       raise UserError(f'infill.steps={steps} and infill.temperature={temperature} must be 0 or more.')
+    if isinstance(scorer, Unscored):
+      raise UserError(f'{type(objective).__name__} fills no gaps: {scorer.why}.')
     if (steps or temperature) and not isinstance(scorer, AnyOrder):
       raise UserError(
         f'infill.steps and infill.temperature are of masked diffusion; {type(objective).__name__} fills gaps in '

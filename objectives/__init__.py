@@ -27,6 +27,7 @@ if TYPE_CHECKING:
   from .meap_fine_tuning import MEAPFineTuning as MEAPFineTuning
   from .mixture import Mixture as Mixture
   from .next_token import NextToken as NextToken
+  from .noise_strategies import NoiseStrategies as NoiseStrategies
   from .pmi_masking import PMIMasking as PMIMasking
   from .prefix_lm import PrefixLM as PrefixLM
   from .preprocessor import corrupt_rows as corrupt_rows
@@ -43,8 +44,10 @@ if TYPE_CHECKING:
   from .scoring import Scorer as Scorer
   from .scoring import ScoringRow as ScoringRow
   from .scoring import SpanInfill as SpanInfill
+  from .scoring import Unscored as Unscored
   from .span_corruption import SpanCorruption as SpanCorruption
   from .stages import Stages as Stages
+  from .token_replacement import TokenReplacement as TokenReplacement
 
 HOMES = {
   'Objective': 'base',
@@ -62,6 +65,7 @@ HOMES = {
   'LeftToRight': 'scoring',
   'PseudoLikelihood': 'scoring',
   'AnyOrder': 'scoring',
+  'Unscored': 'scoring',
   'Infill': 'scoring',
   'PrefixLeftToRight': 'scoring',
   'SpanInfill': 'scoring',
@@ -79,6 +83,8 @@ HOMES = {
   'MEAPFineTuning': 'meap_fine_tuning',
   'PrefixLM': 'prefix_lm',
   'SpanCorruption': 'span_corruption',
+  'NoiseStrategies': 'noise_strategies',
+  'TokenReplacement': 'token_replacement',
   'Mixture': 'mixture',
   'Stages': 'stages',
 }

@@ -189,7 +189,7 @@ class Objective(abc.ABC):
 
   @abc.abstractmethod
   def scorer(self, special: SpecialTokens) -> scoring.Scorer:
-    """How a model trained on this objective gives a log-probability to tokens in a gap."""
+    """How a model trained on this objective gives a log-probability to tokens in a gap, or `scoring.Unscored`."""
 
 
 def mark(special: SpecialTokens, number: int | None) -> int | None:

@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from .. import UserError
 from .attention import CAUSAL, AttentionSpec
 
 
@@ -84,6 +85,31 @@ class Scorer(Protocol):
 def _row(inputs: np.ndarray, reads: list[int], targets: list[int], gaps: list[int], prefix: int = 0) -> ScoringRow:
   of = lambda values: np.asarray(values, np.int32)
   return ScoringRow(of(inputs), of(reads), of(targets), of(gaps), prefix)
+
+
+@dataclasses.dataclass(frozen=True)
+class Unscored:
+  """In a scorer's place: the model gives no log-probability to what stands in a gap, and is asked nothing.
+
+  Attributes:
+    why: in words, after 'has no scorer: '.
+  """
+
+  why: str
+  attention: AttentionSpec | None = None
+  sees: str = 'nothing'
+
+  @property
+  def causal(self) -> None:
+    return None
+
+  def rows(self, query: Query) -> list[ScoringRow]:
+    raise UserError(f'The model has no scorer: {self.why}.')
+
+  candidate = rows
+
+  def whole(self, tokens: np.ndarray) -> list[ScoringRow]:
+    raise UserError(f'The model has no scorer: {self.why}.')
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,7 @@ from unmask.objectives import (
   meap,
   meap_fine_tuning,
   next_token,
+  noise_strategies,
   pmi_masking,
   prefix_lm,
   preprocessor,
@@ -22,6 +23,7 @@ from unmask.objectives import (
   salient_span,
   salient_text_to_text,
   span_corruption,
+  token_replacement,
 )
 from unmask.objectives.attention import AttentionSpec
 
@@ -233,6 +235,8 @@ TABLE = {
     _in_place,
     share=0.632,
   ),
+  'noise_strategies': Row(noise_strategies.NoiseStrategies, _in_place, flat=False),
+  'token_replacement': Row(token_replacement.TokenReplacement, _in_place, share=0.491, hides=False),
   'salient_span_budget': Row(lambda: salient_span.SalientSpan(form='budget'), _in_place, flat=False),
 }
 

@@ -11,7 +11,7 @@ from jax.experimental import multihost_utils
 from ...models.config import DecoderConfig
 from ...models.decoder import Decoder
 from ...objectives.base import Objective
-from ...objectives.scoring import Scorer
+from ...objectives.scoring import Scorer, Unscored
 from ...tasks import vocabularies
 from ...tasks.pipeline import Pipeline, Source
 from ...tasks.questions.material import Material
@@ -71,6 +71,8 @@ def evaluate(
     identity.check(model_dir, identity.of_run(model, objective, pipeline, source))
     material, asked = _drawn(source, tests, overlap)
     scorer = objective.scorer(source.special)
+    if isinstance(scorer, Unscored):
+      say(f'{model_dir} is asked nothing: {type(objective).__name__} has no scorer: {scorer.why}.')
     asked = [test for test in asked if _scorer(test, scorer) is not None]
     kept = Kept(model_dir, step)
     kept.require_scorer(repr(scorer))
@@ -111,7 +113,7 @@ def _drawn(source: Source, tests: Sequence[Questions], overlap: Overlap) -> tupl
 
 def _scorer(test: Test, scorer: Scorer) -> Scorer | None:
   """Who answers a test; None if this model does not."""
-  return scorer.causal if test.causal else scorer
+  return scorer.causal if test.causal or isinstance(scorer, Unscored) else scorer
 
 
 def _first_process_says(flags: list[bool]) -> list[bool]:

@@ -49,6 +49,18 @@ def test_masked_diffusion_takes_any_number_of_steps(model, capfd):
   assert said[0] != said[2]
 
 
+def test_who_has_no_scorer_is_asked_nothing(default_task, tmp_path, capfd):
+  files = ('gin/runs/pretrain.gin', 'gin/objectives/noise_mixture.gin')
+  more = {'mixture.Mixture.answers_as': "'replaced'"}
+  assert test_gin_files.train(tmp_path / 'run', *files, **test_gin_files.HOME, **more) == 0
+  capfd.readouterr()
+  assert cli.main(['evaluate', f'--model_dir={tmp_path / "run"}']) == 0
+  told = capfd.readouterr()
+  assert 'is asked nothing: Mixture has no scorer: it reads every token' in told.out + told.err
+  assert cli.main(['infill', f'--model_dir={tmp_path / "run"}', f'--text={TEXT}']) == 2
+  assert 'Mixture fills no gaps: it reads every token' in capfd.readouterr().err
+
+
 def test_steps_are_of_masked_diffusion_alone(model, capfd):
   assert cli.main(['infill', f'--model_dir={model("mlm")}', f'--text={TEXT}', '--gin.infilling.infill.steps=2']) == 2
   assert 'of masked diffusion; MaskedLM fills gaps in another way' in capfd.readouterr().err
