@@ -20,6 +20,7 @@ class PrefixLM(base.Objective):
   """Predict each segment's tokens behind a prefix of it; weight 1 on each of them, 0 on the prefix.
 
   Attributes:
+    attention: PREFIX, or CAUSAL for a decoder whose prefix is causal too (Wang et al.'s causal decoder).
     suffix_share: None draws the length of the prefix of n tokens from 1..n - 1 with equal chances, as T5 does; a number
       gives this share of every segment, rounded, to what is predicted (UL2's S-denoiser: 0.25, arXiv 2205.05131, table
       1).
@@ -37,7 +38,7 @@ class PrefixLM(base.Objective):
 
   @property
   def more_features(self):
-    return ('decoder_levels',)
+    return ('decoder_levels',) if self.attention.levels else ()
 
   def corrupt(self, rows, seeds, special):
     tokens, segments = rows['targets'], rows['segment_ids']
@@ -51,9 +52,9 @@ class PrefixLM(base.Objective):
       weights=later,
       segment_ids=segments,
       corrupted=tf.zeros_like(tokens),
-      bidirectional=seen,
+      bidirectional=seen if self.attention.levels else False,
     )
-    return made | {'decoder_levels': features.levels(seen)}
+    return made | ({'decoder_levels': features.levels(seen)} if self.attention.levels else {})
 
   def _prefix(self, length: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
     """Of segments of so many tokens, int32 [batch, segments]: how many are the prefix, at least one."""

@@ -56,6 +56,7 @@ class SpanCorruption(base.Objective):
   """Predict the spans that were cut out of a text, from what is left of it.
 
   Attributes:
+    attention: as in `prefix_lm.PrefixLM`.
     rate: share of a row's tokens that is cut out; 0.15 in T5.
     mean_length: of the spans; 3 in T5.
     mode: as in `prefix_lm.PrefixLM`.
@@ -76,7 +77,7 @@ class SpanCorruption(base.Objective):
 
   @property
   def more_features(self):
-    return ('decoder_levels',)
+    return ('decoder_levels',) if self.attention.levels else ()
 
   def model_length(self, text_length):
     found = self._lengths(text_length)
@@ -104,9 +105,9 @@ class SpanCorruption(base.Objective):
       weights=features.shift_left(moved.behind, segments) > 0,
       segment_ids=segments,
       corrupted=moved.moved,
-      bidirectional=seen,
+      bidirectional=seen if self.attention.levels else False,
     )
-    return made | {'decoder_levels': features.levels(seen)}
+    return made | ({'decoder_levels': features.levels(seen)} if self.attention.levels else {})
 
   def _lengths(self, tokens: int) -> Lengths:
     return lengths(tokens, self.rate, self.mean_length)

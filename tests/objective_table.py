@@ -25,7 +25,7 @@ from unmask.objectives import (
   span_corruption,
   token_replacement,
 )
-from unmask.objectives.attention import AttentionSpec
+from unmask.objectives.attention import CAUSAL, AttentionSpec
 
 SPECIAL = base.SpecialTokens(
   pad=0,
@@ -217,6 +217,9 @@ TABLE = {
   'prefix_lm': Row(prefix_lm.PrefixLM, _shifted, share=0.0, exact=lambda n: 0, flat=False),
   'prefix_lm_mode': Row(
     lambda: prefix_lm.PrefixLM(mode=1), _begins(_shifted, 23), share=0.0, exact=lambda n: 0, flat=False, begin=23
+  ),
+  'prefix_lm_causal': Row(
+    lambda: prefix_lm.PrefixLM(attention=CAUSAL), _shifted, share=0.0, exact=lambda n: 0, flat=False
   ),
   'span_corruption': Row(
     span_corruption.SpanCorruption, _spans_behind, exact=_t5_moved(0.15, 3.0), flat=False, sentinels=True

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from ...objectives.scoring import Infill, PseudoLikelihood
+from ...objectives.scoring import Infill, PseudoLikelihood, SpanInfill
 
 if TYPE_CHECKING:
   from .hugging_face import Facts
@@ -34,7 +34,7 @@ of token `i` (the output at `i - 1` predicts it, and the class moves it there; n
 logits are all 0).
 """
 _SPANS = """
-It fills in spans: the prefix is the text with `<mask:0>` where one is missing and `<eoss>` at its end; behind it follow
+It fills in spans: the prompt is the text with `<mask:0>` where one is missing and `<eoss>` at its end; behind it follow
 `<mask:0>`, the span and `<eoss>`.
 """
 _UNSHIFTED = """
@@ -78,7 +78,7 @@ def text(facts: 'Facts') -> str:
   if not causal:
     parts.append(_not_causal(facts))
   elif isinstance(facts.scorer, Infill):
-    parts.append(_INFILL)
+    parts.append(_SPANS if isinstance(facts.scorer, SpanInfill) else _INFILL)
   parts += [
     _TEXT,
     *([_BFLOAT16] if facts.is_rounded else []),
