@@ -154,10 +154,12 @@ def predicts(source: Source, row: dict[str, np.ndarray]) -> rich.text.Text:
 
 
 def _sees(objective: Objective, row: dict[str, np.ndarray], size: int = 16) -> rich.text.Text:
-  """Who may see whom among some positions, those around the first prefix's end if there is one: a row a query."""
+  """Who may see whom among some positions, around the first prefix's or group's end if there is one."""
   first = 0
   if objective.attention.levels:
     first = max(0, int((row['decoder_causal_attention'] == 0).argmax()) - size // 2)
+  elif objective.attention.table is not None:
+    first = max(0, int((row['decoder_groups'] > 0).argmax()) - size // 2)
   here = slice(first, first + size)
   segments = row['decoder_segment_ids'][here]
   which = f'positions {first} to {first + len(segments) - 1}'
@@ -172,6 +174,10 @@ def _sees(objective: Objective, row: dict[str, np.ndarray], size: int = 16) -> r
     levels = row['decoder_levels'][here]
   allowed = (segments[:, None] == segments[None]) & (segments > 0)[:, None]
   allowed &= (levels[None] <= levels[:, None]) | (not ordered)
+  if objective.attention.table is not None:
+    groups = row['decoder_groups'][here]
+    allowed &= np.array(objective.attention.table)[groups[:, None], groups[None]]
+  allowed |= np.eye(len(segments), dtype=bool) & (segments > 0)
   for line in allowed:
     text.append('         ' + ''.join('\u2588' if seen else '\u00b7' for seen in line) + '\n', style='not bold')
   return text

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
   from .attention import by_layer as by_layer
   from .base import Objective as Objective
   from .base import SpecialTokens as SpecialTokens
+  from .bottleneck import Bottleneck as Bottleneck
   from .causal_masked import CausalMasked as CausalMasked
+  from .fill_in_the_middle import FillInTheMiddle as FillInTheMiddle
   from .loss import LossTerm as LossTerm
   from .loss import weighted_cross_entropy as weighted_cross_entropy
   from .masked_diffusion import MaskedDiffusion as MaskedDiffusion
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
   from .salient_text_to_text import SalientTextToText as SalientTextToText
   from .schedules import LinearRate as LinearRate
   from .scoring import AnyOrder as AnyOrder
+  from .scoring import FillIn as FillIn
   from .scoring import Infill as Infill
   from .scoring import LeftToRight as LeftToRight
   from .scoring import PrefixLeftToRight as PrefixLeftToRight
@@ -65,6 +68,7 @@ HOMES = {
   'LeftToRight': 'scoring',
   'PseudoLikelihood': 'scoring',
   'AnyOrder': 'scoring',
+  'FillIn': 'scoring',
   'Unscored': 'scoring',
   'Infill': 'scoring',
   'PrefixLeftToRight': 'scoring',
@@ -81,7 +85,9 @@ HOMES = {
   'SalientTextToText': 'salient_text_to_text',
   'MEAP': 'meap',
   'MEAPFineTuning': 'meap_fine_tuning',
+  'Bottleneck': 'bottleneck',
   'PrefixLM': 'prefix_lm',
+  'FillInTheMiddle': 'fill_in_the_middle',
   'SpanCorruption': 'span_corruption',
   'NoiseStrategies': 'noise_strategies',
   'TokenReplacement': 'token_replacement',

@@ -19,8 +19,8 @@ Features (int32 [batch, model_length] unless said)
 
 import abc
 import dataclasses
-from collections.abc import Iterable
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, NamedTuple
 
 from .. import UserError
 from . import loss, scoring
@@ -40,6 +40,21 @@ MODEL_FEATURES = (
 HOST_FEATURES = ('example_id', 'corpus_tokens')  # of a batch: for the host alone, never put on a device
 
 
+class Fragments(NamedTuple):
+  """How each token of a vocabulary is cut between two of its characters.
+
+  Attributes:
+    characters: int32 [vocabulary], how many a token adds to a text.
+    first: int32 [vocabulary]; a token of n characters cut behind its c-th, 0 < c < n, is row first + c - 1 of both.
+    left, right: int32 [cuts, width], the tokens of either part, filled up with 0.
+  """
+
+  characters: Any
+  first: Any
+  left: Any
+  right: Any
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SpecialTokens:
   """Ids that every objective shares, reserved once in every vocabulary so that checkpoints move between objectives.
@@ -52,6 +67,7 @@ class SpecialTokens:
     text: (low, high), the half-open range of ordinary ids. Ids outside it are never corrupted and never drawn as a
       random replacement.
     spare: ids for marks that one objective alone needs, such as UL2's mode tokens; none in some vocabularies.
+    fragments: gives the vocabulary's `Fragments`; None where it has no characters that one could count.
   """
 
   pad: int
@@ -62,6 +78,7 @@ class SpecialTokens:
   sentinels: tuple[int, ...]
   text: tuple[int, int]
   spare: tuple[int, ...] = ()
+  fragments: Callable[[], Fragments] | None = dataclasses.field(default=None, compare=False, repr=False)
 
   def is_text(self, tokens: Tensor) -> Tensor:
     """Whether each id is ordinary text; same shape as `tokens`, NumPy, TensorFlow or JAX."""
@@ -85,6 +102,8 @@ class Objective(abc.ABC):
   """Whether the tokens to predict also stand, clean, in the input one position further on."""
   home: ClassVar[str] = 'left_to_right'
   """The held-out test that asks for what the objective trains: 'left_to_right', 'masked', 'infill' or 'salient'."""
+  note: ClassVar[str] = ''
+  """What one should know who uses an exported model, for its README."""
   by_step: ClassVar[bool] = False
   """Whether `corrupt` reads 'step' for more than a `schedules.LinearRate` among the settings."""
 
@@ -115,6 +134,11 @@ class Objective(abc.ABC):
     if self.attention.levels != ('decoder_levels' in self.more_features):
       wants = 'gives its tokens levels' if not self.attention.levels else 'gives its tokens no levels'
       raise UserError(f'{type(self).__name__} {wants}; attention={self.attention} has levels={self.attention.levels}.')
+    if (self.attention.table is not None) != ('decoder_groups' in self.more_features):
+      raise UserError(
+        f'{type(self).__name__} gives its tokens {"no " if self.attention.table else ""}groups; '
+        f'attention={self.attention}.'
+      )
     if self.static_copies < 0:
       raise UserError(f'{type(self).__name__}.static_copies is {self.static_copies}; give 0 or more.')
 
@@ -196,8 +220,8 @@ def mark(special: SpecialTokens, number: int | None) -> int | None:
   """The id of one of the vocabulary's spare marks; None for none. UserError if it has not so many."""
   if number is not None and not 0 <= number < len(special.spare):
     raise UserError(
-      f'mode={number} needs a vocabulary with more than {number} spare ids, as those trained here are; this one has '
-      f'{len(special.spare)}. mode=None takes none.'
+      f'The objective marks texts by spare id number {number}; this vocabulary has {len(special.spare)} of them, those '
+      f'trained here have 10.'
     )
   return None if number is None else special.spare[number]
 

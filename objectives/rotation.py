@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from . import base, features
+from . import base, features, random
 
 
 class Rotated(NamedTuple):
@@ -93,30 +93,78 @@ def rotate(
     flat = [tf.reshape(x, [batch, tf.shape(start)[1], -1]) for x in (head, parts[0][..., -1:], parts[2], tail)]
     return tf.reshape(tf.concat(flat, axis=-1), [batch, -1])
 
-  sizes = lay(kept, one, closing, one, end - start, ends)
-  at = tf.cumsum(sizes, axis=1, exclusive=True)
   owner = tf.range(1, tf.shape(start)[1] + 1)[tf.newaxis, :, tf.newaxis]
-  extra = lay(0, sentinel, special.end_of_span, sentinel, 0, special.end_of_span)
-  source = tf.where(extra > 0, at, lay(kept_from, 0, 0, 0, start, 0))
-  # Where the token comes from (as a distance), with what it is in the three lowest bits.
-  kind = lay(0, 1, 0, 5, 7, 7)
-  packed, segment = _spread(at, [(source - at) * 8 + kind, lay(*[owner] * 6)], out_length)
+  laid = lay_out(
+    tokens,
+    sizes=lay(kept, one, closing, one, end - start, ends),
+    source=lay(kept_from, 0, 0, 0, start, 0),
+    inserted=lay(0, sentinel, special.end_of_span, sentinel, 0, special.end_of_span),
+    owner=lay(*[owner] * 6),
+    kind=lay(0, 1, 0, 5, 7, 7),
+    out_length=out_length,
+  )
+  bit = lambda number: tf.bitwise.bitwise_and(tf.bitwise.right_shift(laid.kind, number), 1)
+  return Rotated(laid.tokens, laid.segment_ids, moved=bit(0), in_tail=bit(1), behind=bit(2))
+
+
+def with_room(seeds: tf.Tensor, stream: int, wanted: tf.Tensor, needed: tf.Tensor, room: int) -> tf.Tensor:
+  """Which of the wanted segments of a row have room: they have their turns in a random order. Bool [batch, segments].
+
+  Args:
+    seeds, stream: of the random order.
+    wanted: bool [batch, segments].
+    needed: int32 [batch, segments], positions that each of them takes.
+    room: positions of a row.
+  """
+  turns = tf.argsort(random.bits(seeds, stream, tf.shape(needed)[1]), axis=1)
+  used = tf.cumsum(tf.gather(tf.where(wanted, needed, 0), turns, batch_dims=1), axis=1)
+  return wanted & (tf.gather(used, tf.argsort(turns, axis=1), batch_dims=1) <= room)
+
+
+class Laid(NamedTuple):
+  """Pieces one after the other, int32 [batch, out_length] each; 0 behind the last."""
+
+  tokens: tf.Tensor
+  segment_ids: tf.Tensor
+  kind: tf.Tensor
+
+
+def lay_out(
+  tokens: tf.Tensor,
+  sizes: tf.Tensor,
+  source: tf.Tensor,
+  inserted: tf.Tensor,
+  owner: tf.Tensor,
+  kind: tf.Tensor,
+  out_length: int,
+) -> Laid:
+  """Rows put together of pieces: runs of a row's tokens, and single tokens that it does not have.
+
+  Args:
+    tokens: int32 [batch, length], the rows.
+    sizes: int32 [batch, pieces], 0 or more; 1 where a token is inserted.
+    source: int32 [batch, pieces], where a run begins.
+    inserted: int32 [batch, pieces], the token, 0 where the piece is a run.
+    owner: int32 [batch, pieces], the number of the segment.
+    kind: int32 [batch, pieces] below 8, what the caller wants to know of the piece's tokens.
+    out_length: positions of the result; what does not fit is lost.
+  """
+  batch = tf.shape(tokens)[0]
+  at = tf.cumsum(sizes, axis=1, exclusive=True)
+  source = tf.where(inserted > 0, at, source)
+  # Where the token comes from (as a distance), with its kind in the three lowest bits.
+  packed, segment = _spread(at, [(source - at) * 8 + kind, owner], out_length)
   index = tf.range(out_length)[tf.newaxis]
   real = index < tf.reduce_sum(sizes, axis=1, keepdims=True)
   origin = tf.clip_by_value(index + tf.bitwise.right_shift(packed, 3), 0, tf.shape(tokens)[1] - 1)
-  flat_at = tf.where((extra > 0) & (sizes > 0), tf.minimum(at, out_length), out_length)
+  flat_at = tf.where((inserted > 0) & (sizes > 0), tf.minimum(at, out_length), out_length)
   flat_at = tf.reshape(flat_at + (out_length + 1) * tf.range(batch)[:, tf.newaxis], [-1, 1])
-  inserted = tf.tensor_scatter_nd_max(tf.zeros([batch * (out_length + 1)], tf.int32), flat_at, tf.reshape(extra, [-1]))
-  inserted = tf.reshape(inserted, [batch, out_length + 1])[:, :out_length]
-  values = tf.where(inserted > 0, inserted, tf.gather(tokens, origin, batch_dims=1))
+  placed = tf.zeros([batch * (out_length + 1)], tf.int32)
+  placed = tf.tensor_scatter_nd_max(placed, flat_at, tf.reshape(inserted, [-1]))
+  placed = tf.reshape(placed, [batch, out_length + 1])[:, :out_length]
+  values = tf.where(placed > 0, placed, tf.gather(tokens, origin, batch_dims=1))
   zero = lambda x: tf.ensure_shape(tf.where(real, x, 0), [None, out_length])
-  return Rotated(
-    tokens=zero(values),
-    segment_ids=zero(segment),
-    moved=zero(tf.bitwise.bitwise_and(packed, 1)),
-    in_tail=zero(tf.bitwise.bitwise_and(tf.bitwise.right_shift(packed, 1), 1)),
-    behind=zero(tf.bitwise.bitwise_and(tf.bitwise.right_shift(packed, 2), 1)),
-  )
+  return Laid(zero(values), zero(segment), zero(tf.bitwise.bitwise_and(packed, 7)))
 
 
 def _spread(at: tf.Tensor, values: list[tf.Tensor], length: int) -> list[tf.Tensor]:

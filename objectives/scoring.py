@@ -311,6 +311,21 @@ class Infill:
 
 
 @dataclasses.dataclass(frozen=True)
+class FillIn(Infill):
+  """Fill-in-the-middle's infilling: `<PRE> left <SUF> right <MID> gap <EOT>`, one gap a pass (FIM, arXiv 2207.14255).
+
+  `sentinel` is <SUF> and `end_of_span` <EOT>. A gap with nothing to its right is a continuation, without marks.
+  """
+
+  pre: int = 0
+  mid: int = 0
+
+  def prompt(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    marked = np.concatenate([left[:1], [self.pre], left[1:], [self.sentinel], right, [self.mid]])
+    return marked if len(right) else left
+
+
+@dataclasses.dataclass(frozen=True)
 class SpanInfill(Infill):
   """Span corruption's infilling: `left <mask:0> right <eoss> <mask:0> gap <eoss>`, one gap a pass.
 

@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import sentencepiece
@@ -11,7 +11,8 @@ import seqio
 from sentencepiece import sentencepiece_model_pb2
 
 from .. import UserError
-from ..objectives.base import SpecialTokens
+from ..objectives.base import Fragments, SpecialTokens
+from . import fragments
 from .hugging_face import HuggingFaceVocabulary
 
 NUM_SENTINELS = 16  # CM3's largest number of masks (arXiv 2201.07520, section 2)
@@ -142,7 +143,17 @@ def special_tokens(vocabulary: seqio.Vocabulary) -> SpecialTokens:
     sentinels=tuple(size - 3 - i for i in range(NUM_SENTINELS)),
     text=(low, size - extra),
     spare=tuple(range(size - needed - 1, size - min(extra, needed + len(SPARE)) - 1, -1)),
+    fragments=_fragments(vocabulary),
   )
+
+
+def _fragments(vocabulary: seqio.Vocabulary) -> Callable[[], Fragments] | None:
+  """Of a vocabulary that was not made here; None where its tokens have no characters of their own."""
+  if isinstance(vocabulary, seqio.SentencePieceVocabulary):
+    return functools.partial(fragments.of_sentencepiece, vocabulary.sp_model)
+  if isinstance(vocabulary, seqio.ByteVocabulary):
+    return functools.partial(fragments.of_bytes, vocabulary.vocab_size)
+  return None
 
 
 def check_reserved(model: bytes, where: str) -> None:
@@ -177,6 +188,7 @@ def _named(model: bytes) -> SpecialTokens:
     sentinels=tuple(sentinels),
     text=(low, high),
     spare=tuple(i for i in map(processor.piece_to_id, SPARE) if processor.is_control(i) and not low <= i < high),
+    fragments=functools.partial(fragments.of_sentencepiece, model),
   )
 
 

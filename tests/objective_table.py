@@ -9,7 +9,9 @@ import numpy as np
 import tensorflow as tf
 from unmask.objectives import (
   base,
+  bottleneck,
   causal_masked,
+  fill_in_the_middle,
   masked_diffusion,
   masked_lm,
   meap,
@@ -36,7 +38,31 @@ SPECIAL = base.SpecialTokens(
   sentinels=tuple(range(6, 22)),
   spare=tuple(range(22, 32)),
   text=(32, 500),
+  fragments=lambda: _fragments(),
 )
+
+
+def _fragments() -> base.Fragments:
+  """Every token has three characters; its parts have ids that tell whose they are: 1000.. left, 2000.. right."""
+  characters, first, cuts = (
+    np.zeros(500, np.int32),
+    np.zeros(500, np.int32),
+    np.arange(2 * 468, dtype=np.int32)[:, None],
+  )
+  characters[32:], first[32:] = 3, 2 * np.arange(468)
+  return base.Fragments(characters, first, 1000 + cuts, 2000 + cuts)
+
+
+def _mended(tokens: list[int]) -> list[int]:
+  """Tokens whose parts stand side by side are whole again."""
+  result = []
+  for token in tokens:
+    if token >= 2000:
+      assert result.pop() == token - 1000, 'the parts of a token do not meet'
+      token = 32 + (token - 2000) // 2
+    result.append(token)
+  assert all(token < 1000 for token in result)
+  return result
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +154,30 @@ def _spans_behind(clean: dict, row: dict) -> np.ndarray:
   return np.pad(np.array(result, np.int32), (0, len(clean['targets']) - len(result)))
 
 
+def _middle_put_back(clean: dict, row: dict) -> np.ndarray:
+  """Prefix, middle and suffix in their order, and cut tokens whole again."""
+  pre, suf, mid = SPECIAL.spare[3:6]
+  result = []
+  for segment in range(1, row['decoder_segment_ids'].max(initial=0) + 1):
+    tokens = row['decoder_input_tokens'][row['decoder_segment_ids'] == segment].tolist()
+    if pre in tokens:
+      assert [tokens.count(mark) for mark in (pre, suf, mid, SPECIAL.end_of_span)] == [1] * 4
+      end = tokens.index(SPECIAL.end_of_span)
+      begin, prefix = tokens[: tokens.index(pre)], tokens[tokens.index(pre) + 1 : tokens.index(suf)]
+      suffix, middle = tokens[tokens.index(suf) + 1 : tokens.index(mid)], tokens[tokens.index(mid) + 1 : end]
+      tokens = begin + _mended(prefix + middle + suffix) + tokens[end + 1 :]  # SPM has its prefix before the middle
+    result += tokens
+  return np.pad(np.array(result, np.int32), (0, len(clean['targets']) - len(result)))
+
+
+def _without_specials(clean: dict, row: dict) -> np.ndarray:
+  """What is left without the special tokens, which stand side by side."""
+  special = np.isin(row['decoder_input_tokens'], SPECIAL.spare[6:])
+  np.testing.assert_array_equal(special, row['decoder_groups'] == 1)
+  tokens = row['decoder_input_tokens'][~special & (row['decoder_segment_ids'] > 0)]
+  return np.pad(tokens, (0, len(clean['targets']) - len(tokens)))
+
+
 def _begins(restore: Callable[[dict, dict], np.ndarray], begin: int) -> Callable[[dict, dict], np.ndarray]:
   """As `restore`, with `bos` where segments begin with another token."""
 
@@ -213,6 +263,14 @@ TABLE = {
     flat=False,
     random=False,
     copies=True,
+  ),
+  'bottleneck': Row(lambda: bottleneck.Bottleneck(rate=0.9), _without_specials, flat=False),
+  'bottleneck_of_three': Row(
+    lambda: bottleneck.Bottleneck(rate=1.0, specials=3, room=12), _without_specials, exact=lambda n: 3, flat=False
+  ),
+  'fill_in_the_middle': Row(fill_in_the_middle.FillInTheMiddle, _middle_put_back, flat=False),
+  'fill_in_the_middle_tokens': Row(
+    lambda: fill_in_the_middle.FillInTheMiddle(rate=1.0, split='token', room=40), _middle_put_back, flat=False
   ),
   'prefix_lm': Row(prefix_lm.PrefixLM, _shifted, share=0.0, exact=lambda n: 0, flat=False),
   'prefix_lm_mode': Row(

@@ -6,7 +6,14 @@ import os
 import numpy as np
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import (
+  AutoModel,
+  AutoModelForCausalLM,
+  AutoModelForMaskedLM,
+  AutoTokenizer,
+  LlamaConfig,
+  LlamaForCausalLM,
+)
 
 torch.set_num_threads(1)
 
@@ -22,6 +29,14 @@ def logits(folder, ids, out, kind='causal', mask=None, levels=None, **more):
   np.save(out, found.float().numpy())
   problems = sorted(name for names in loaded.values() for name in map(str, names))
   return {'class': type(model).__name__, 'dtype': str(model.dtype), 'problems': problems}
+
+
+def states(folder, ids, out):
+  """The last hidden states of rows of ids, saved at `out`."""
+  model = AutoModel.from_pretrained(folder)
+  with torch.no_grad():
+    np.save(out, model(input_ids=torch.tensor(ids)).last_hidden_state.numpy())
+  return type(model).__name__
 
 
 def refused(folder):

@@ -80,6 +80,7 @@ def text(facts: 'Facts') -> str:
   elif isinstance(facts.scorer, Infill):
     parts.append(_SPANS if isinstance(facts.scorer, SpanInfill) else _INFILL)
   parts += [
+    *([f'\n{facts.objective.note}\n'] if facts.objective.note else []),
     _TEXT,
     *([_BFLOAT16] if facts.is_rounded else []),
     *([_COMPUTED] if facts.dtype == 'float32' and facts.model.dtype == 'bfloat16' else []),

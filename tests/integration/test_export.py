@@ -13,8 +13,11 @@ import pytest
 import test_gin_files
 from unmask.launch import cli
 from unmask.launch.exporting import hugging_face, safetensors, tokenizer
+from unmask.launch.step import hidden_states
 from unmask.models.config import DecoderConfig
+from unmask.models.decoder import Decoder
 from unmask.objectives.attention import AttentionSpec
+from unmask.objectives.bottleneck import Bottleneck
 from unmask.objectives.causal_masked import CausalMasked
 from unmask.objectives.masked_diffusion import MaskedDiffusion
 from unmask.objectives.masked_lm import MaskedLM
@@ -113,6 +116,25 @@ def test_blocks_leave_with_the_model(transformers, vocabulary, tmp_path):
   ours = exports.our_logits(model, params, objective, ids)
   np.testing.assert_allclose(theirs, ours, atol=2e-5 * np.abs(ours).max())
   assert 'In every layer, inside blocks of the text, a position' in (tmp_path / 'out' / 'README.md').read_text()
+
+
+def test_embeddings_leave_with_the_model(transformers, vocabulary, tmp_path):
+  """The state of a special token behind a text, in transformers, is that of ours under the bottleneck's rule."""
+  objective, special = Bottleneck(), vocabularies.special_tokens(vocabulary)
+  model = DecoderConfig(**exports.SHAPE).with_vocabulary(vocabulary.vocab_size)
+  params = exports.random_params(model)
+  stored = exports.save(tmp_path / 'run', model, params)
+  hugging_face.write(exports.facts(model, objective, vocabulary), vocabulary, stored, tmp_path / 'out', 10**9)
+  assert 'state of `<special:6>` behind a text is an embedding' in (tmp_path / 'out' / 'README.md').read_text()
+  ids = _ids(model)
+  ids[:, -1] = objective.special_ids(special)[0]
+  assert (
+    transformers.ask('states', folder=tmp_path / 'out', ids=ids.tolist(), out=tmp_path / 'states.npy') == 'LlamaModel'
+  )
+  batch = {'decoder_input_tokens': ids, 'decoder_positions': np.broadcast_to(np.arange(17), ids.shape)}
+  batch |= {'decoder_segment_ids': np.ones_like(ids), 'decoder_groups': (np.arange(17) == 16) * np.ones_like(ids)}
+  ours = np.asarray(hidden_states(Decoder(model), params, batch, objective.attention))[:, -1]
+  np.testing.assert_allclose(np.load(tmp_path / 'states.npy')[:, -1], ours, atol=2e-5 * np.abs(ours).max())
 
 
 @pytest.mark.parametrize('several', ['mixture', 'stages'])

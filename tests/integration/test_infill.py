@@ -24,7 +24,8 @@ def model(default_task, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-  'objective', ['next_token', 'mlm', 'causal_masked', 'prefix_lm', 'span_corruption', 'masked_diffusion']
+  'objective',
+  ['next_token', 'mlm', 'causal_masked', 'prefix_lm', 'span_corruption', 'fill_in_the_middle', 'masked_diffusion'],
 )
 def test_completions_are_ranked(objective, model, capfd):
   folder = model(objective)

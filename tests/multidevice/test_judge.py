@@ -89,7 +89,13 @@ def _expected(rule: AttentionSpec, scorer: Scorer) -> dict[str, list]:
 
 # Whose scorers and attention are those of all, see below.
 EVERYWHERE = ('next_token', 'mlm', 'mntp', 'causal_masked')
-ON_ALL_AXES = ('prefix_lm_mode', 'span_corruption_extreme', 'masked_diffusion', 'masked_diffusion_blocks')
+ON_ALL_AXES = (
+  'prefix_lm_mode',
+  'span_corruption_extreme',
+  'fill_in_the_middle',
+  'masked_diffusion',
+  'masked_diffusion_blocks',
+)
 KINDS = EVERYWHERE + ON_ALL_AXES
 CASES = [(name, where) for name in EVERYWHERE for where in MESHES] + [(name, 'all') for name in ON_ALL_AXES]
 
@@ -100,14 +106,15 @@ def test_fast_is_slow(name, where):
   mesh = config.build(jax.devices()[:count])
   objective = TABLE[name].make()
   scorer = objective.scorer(SPECIAL)
+  rule = scorer.attention or objective.attention
   with mesh_lib.context(mesh):
-    runner = Runner(_params(mesh), Decoder(CONFIG), objective.attention, mesh, LONGEST + 4, 8)
+    runner = Runner(_params(mesh), Decoder(CONFIG), rule, mesh, LONGEST + 4, 8)
     for test in _tests():
       asked = answers.ask(test, scorer)
       done = []
       scores = runner.log_probs([one.row for one in asked], done.append)
       assert sum(done) == sum(runner.buckets.cost(one.row) for one in asked)
-      expected = _expected(objective.attention, scorer)[test.name]
+      expected = _expected(rule, scorer)[test.name]
       for one, (log_probs, best), (exact, top) in zip(asked, scores, expected, strict=True):
         np.testing.assert_allclose(log_probs, exact, rtol=2e-4, atol=2e-4, err_msg=f'{test.name} {one}')
         np.testing.assert_array_equal(best, top)
@@ -119,7 +126,7 @@ def test_these_are_all_kinds():
   def kind(name: str) -> tuple:
     objective = TABLE[name].make()
     scorer = objective.scorer(SPECIAL)
-    return objective.attention, type(scorer), getattr(scorer, 'shifted', None)
+    return scorer.attention or objective.attention, type(scorer), getattr(scorer, 'shifted', None)
 
   assert {kind(name) for name in TABLE} - {(BIDIRECTIONAL, Unscored, None), (CAUSAL, PrefixLeftToRight, None)} == {
     kind(name) for name in KINDS

@@ -7,6 +7,7 @@ import pytest
 from unmask.objectives.attention import CAUSAL
 from unmask.objectives.scoring import (
   AnyOrder,
+  FillIn,
   Infill,
   LeftToRight,
   PrefixLeftToRight,
@@ -21,7 +22,8 @@ MASK, SENTINEL, END = 4, 6, 5
 INFILL = Infill(sentinel=SENTINEL, end_of_span=END)
 PREFIX, SPANS = PrefixLeftToRight(begin=30), SpanInfill(sentinel=SENTINEL, end_of_span=END, begin=31)
 SCORERS = [LeftToRight(), PseudoLikelihood(mask=MASK), PseudoLikelihood(mask=MASK, shifted=True), INFILL, PREFIX, SPANS]
-SCORERS += [AnyOrder(mask=MASK)]
+FIM = FillIn(sentinel=26, end_of_span=END, pre=25, mid=27)
+SCORERS += [AnyOrder(mask=MASK), FIM]
 CAUSAL_SCORERS = (LeftToRight, Infill)
 
 
@@ -120,9 +122,17 @@ def test_span_infill_is_span_corruptions_own_form():
   assert row.inputs.tolist() == [31, SENTINEL, END, SENTINEL, *TOKENS[1:6]]
 
 
+def test_fill_in_is_the_papers_prompt():
+  (row,) = FIM.candidate(Query(TOKENS, ((3, 5),)))
+  assert row.inputs.tolist() == [2, 25, 10, 11, 26, 14, 15, 27, 12, 13]
+  assert row.targets.tolist() == [12, 13, END]
+  (plain,) = FIM.rows(Query(TOKENS, ((5, 7),)))
+  assert plain.inputs.tolist() == TOKENS[:6].tolist()
+
+
 def test_who_has_a_left_to_right_form_beside_its_own():
   assert PseudoLikelihood(mask=4, shifted=True).causal == LeftToRight(attention=CAUSAL)
-  assert [scorer.causal for scorer in SCORERS if scorer != SCORERS[2]] == [None] * 6
+  assert [scorer.causal for scorer in SCORERS if scorer != SCORERS[2]] == [None] * 7
 
 
 def _sum(scorer, rows: list[ScoringRow], log_prob) -> float:
