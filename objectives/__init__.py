@@ -21,6 +21,7 @@ if TYPE_CHECKING:
   from .bottleneck import Bottleneck as Bottleneck
   from .causal_masked import CausalMasked as CausalMasked
   from .fill_in_the_middle import FillInTheMiddle as FillInTheMiddle
+  from .forgetful_causal import ForgetfulCausal as ForgetfulCausal
   from .loss import LossTerm as LossTerm
   from .loss import weighted_cross_entropy as weighted_cross_entropy
   from .masked_diffusion import MaskedDiffusion as MaskedDiffusion
@@ -85,6 +86,7 @@ HOMES = {
   'SalientTextToText': 'salient_text_to_text',
   'MEAP': 'meap',
   'MEAPFineTuning': 'meap_fine_tuning',
+  'ForgetfulCausal': 'forgetful_causal',
   'Bottleneck': 'bottleneck',
   'PrefixLM': 'prefix_lm',
   'FillInTheMiddle': 'fill_in_the_middle',

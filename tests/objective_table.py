@@ -12,6 +12,7 @@ from unmask.objectives import (
   bottleneck,
   causal_masked,
   fill_in_the_middle,
+  forgetful_causal,
   masked_diffusion,
   masked_lm,
   meap,
@@ -267,6 +268,13 @@ TABLE = {
   'bottleneck': Row(lambda: bottleneck.Bottleneck(rate=0.9), _without_specials, flat=False),
   'bottleneck_of_three': Row(
     lambda: bottleneck.Bottleneck(rate=1.0, specials=3, room=12), _without_specials, exact=lambda n: 3, flat=False
+  ),
+  'forgetful_causal': Row(forgetful_causal.ForgetfulCausal, _shifted, share=0.075),
+  'forgetful_causal_fixed': Row(
+    lambda: forgetful_causal.ForgetfulCausal(fixed_rate=0.3, max_rate=0.15),
+    _shifted,
+    share=0.3,
+    exact=lambda n: round(0.3 * n),
   ),
   'fill_in_the_middle': Row(fill_in_the_middle.FillInTheMiddle, _middle_put_back, flat=False),
   'fill_in_the_middle_tokens': Row(

@@ -1,4 +1,7 @@
-"""Every shipped gin file is parsed, shrunk by bindings, and trained a few steps through the real entry."""
+"""Every shipped gin file is parsed, shrunk by bindings, and trained a few steps through the real entry.
+
+Files of objectives are trained in tests/faults/test_exact_resume.py, which does the same and more.
+"""
 
 import json
 import pathlib
@@ -37,16 +40,6 @@ def _is_trained(model_dir: pathlib.Path, steps: int = 2) -> None:
   assert all(row['loss'] > 0 for row in rows if 'loss' in row)
   assert 'DecoderConfig.embed_dim = 32' in (model_dir / 'operative_config.gin').read_text()
   assert list((model_dir / 'tensorboard').iterdir())
-
-
-NEEDS_ANSWERS = ['meap_fine_tuning']  # of questions, in rows of their own; see test_answers.py
-
-
-@pytest.mark.parametrize('objective', [name for name in names('objectives') if name not in NEEDS_ANSWERS])
-def test_objectives(objective, default_task, tmp_path):
-  files = ('gin/runs/pretrain.gin', f'gin/objectives/{objective}.gin')
-  assert train(tmp_path / 'run', *files, **HOME, TRAIN_STEPS=6) == 0  # AntLM needs six to have its three stages
-  _is_trained(tmp_path / 'run', 6)
 
 
 @pytest.mark.parametrize('model', names('models'))

@@ -106,7 +106,7 @@ def test_rows_seeds_and_epochs_are_independent(name):
   objective = TABLE[name].make()
   one = make_rows(np.random.default_rng(1), 1, 64, segments=1, full=True)
   same = {key: np.repeat(value, 200, axis=0) for key, value in one.items()}
-  marks = ('decoder_input_tokens', 'decoder_loss_weights')  # what is hidden, and what is asked
+  marks = ('decoder_input_tokens', 'decoder_loss_weights', 'corrupted')  # what is hidden, and what is asked
   read = lambda **more: np.concatenate(
     [value for key, value in corrupt(objective, same, **more).items() if key in marks], 1
   )

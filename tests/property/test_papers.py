@@ -10,6 +10,7 @@ from objective_table import SPECIAL, TABLE, corrupt, documents, make_rows
 from unmask import UserError
 from unmask.objectives import (
   causal_masked,
+  forgetful_causal,
   masked_lm,
   meap,
   meap_fine_tuning,
@@ -347,6 +348,19 @@ def _noise_of(inputs: np.ndarray, targets: np.ndarray, length: int) -> np.ndarra
     mask += [True] * next(sizes) if token in SPECIAL.sentinels else [False]
   assert len(mask) == length
   return np.array(mask)
+
+
+def test_forgotten_tokens_are_seen_by_themselves_alone():
+  features = corrupt(forgetful_causal.ForgetfulCausal(), documents(2000, 102))
+  shares = features['corrupted'].sum(axis=1) / 102
+  assert scipy.stats.kstest(shares / 0.15, 'uniform').statistic < 0.05  # counts of 0 to 15 are steps of it
+  hidden = features['decoder_groups'] == 1
+  np.testing.assert_array_equal(hidden, features['corrupted'] > 0)
+  assert not hidden[:, 0].any()
+  table = np.array(forgetful_causal.FORGETFUL.table)
+  assert not table[:, 1].any()
+  assert table[:, 0].all()
+  assert (features['decoder_loss_weights'].sum(axis=1) == 101).all()
 
 
 def test_t5_lengths():
