@@ -22,7 +22,8 @@ from ..models.config import DecoderConfig
 from ..models.decoder import Decoder
 from ..objectives.attention import AttentionSpec
 from ..objectives.base import Objective
-from ..objectives.scoring import AnyOrder, Infill, LeftToRight, PseudoLikelihood, Query, Unscored
+from ..objectives.scorers import AnyOrder, Infill, LeftToRight, PseudoLikelihood
+from ..objectives.scoring import Query, Unscored
 from ..tasks.pipeline import Pipeline, Source
 from . import checkpoints as checkpoints_lib
 from . import config, identity, unmasking

@@ -38,16 +38,16 @@ if TYPE_CHECKING:
   from .salient_span import SalientSpan as SalientSpan
   from .salient_text_to_text import SalientTextToText as SalientTextToText
   from .schedules import LinearRate as LinearRate
-  from .scoring import AnyOrder as AnyOrder
-  from .scoring import FillIn as FillIn
-  from .scoring import Infill as Infill
-  from .scoring import LeftToRight as LeftToRight
-  from .scoring import PrefixLeftToRight as PrefixLeftToRight
-  from .scoring import PseudoLikelihood as PseudoLikelihood
+  from .scorers import AnyOrder as AnyOrder
+  from .scorers import FillIn as FillIn
+  from .scorers import Infill as Infill
+  from .scorers import LeftToRight as LeftToRight
+  from .scorers import PrefixLeftToRight as PrefixLeftToRight
+  from .scorers import PseudoLikelihood as PseudoLikelihood
+  from .scorers import SpanInfill as SpanInfill
   from .scoring import Query as Query
   from .scoring import Scorer as Scorer
   from .scoring import ScoringRow as ScoringRow
-  from .scoring import SpanInfill as SpanInfill
   from .scoring import Unscored as Unscored
   from .span_corruption import SpanCorruption as SpanCorruption
   from .stages import Stages as Stages
@@ -66,14 +66,14 @@ HOMES = {
   'Scorer': 'scoring',
   'Query': 'scoring',
   'ScoringRow': 'scoring',
-  'LeftToRight': 'scoring',
-  'PseudoLikelihood': 'scoring',
-  'AnyOrder': 'scoring',
-  'FillIn': 'scoring',
+  'LeftToRight': 'scorers',
+  'PseudoLikelihood': 'scorers',
+  'AnyOrder': 'scorers',
+  'FillIn': 'scorers',
   'Unscored': 'scoring',
-  'Infill': 'scoring',
-  'PrefixLeftToRight': 'scoring',
-  'SpanInfill': 'scoring',
+  'Infill': 'scorers',
+  'PrefixLeftToRight': 'scorers',
+  'SpanInfill': 'scorers',
   'corrupt_rows': 'preprocessor',
   'LinearRate': 'schedules',
   'NextToken': 'next_token',

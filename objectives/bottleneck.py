@@ -13,7 +13,7 @@ from typing import ClassVar
 import tensorflow as tf
 
 from .. import UserError
-from . import base, features, random, rotation, scoring
+from . import base, features, random, rotation, scorers
 from .attention import CAUSAL, AttentionSpec
 
 _WHETHER, _CUT, _ROOM = 0, 1, 2  # random streams
@@ -75,7 +75,7 @@ class Bottleneck(base.Objective):
 
   def scorer(self, special):
     del special
-    return scoring.LeftToRight(attention=CAUSAL)  # a text without special tokens
+    return scorers.LeftToRight(attention=CAUSAL)  # a text without special tokens
 
   def special_ids(self, special: base.SpecialTokens) -> list[int]:
     """Ids of the special tokens; UserError if the vocabulary has not so many to spare."""

@@ -24,7 +24,7 @@ from typing import ClassVar, Literal
 import tensorflow as tf
 
 from .. import UserError
-from . import base, features, random, rotation, scoring
+from . import base, features, random, rotation, scorers
 
 _UNTOUCHED, _COUNT, _ENDS, _ROOM = 0, 1, 2, 3  # random streams
 _MAX_TRIES = 16 * 16  # n * n candidate pairs for the largest n
@@ -77,7 +77,7 @@ class CausalMasked(base.Objective):
     return {'untouched': self.p_untouched} if self.min_spans else {}
 
   def scorer(self, special):
-    return scoring.Infill(sentinel=special.sentinels[0], end_of_span=special.end_of_span)
+    return scorers.Infill(sentinel=special.sentinels[0], end_of_span=special.end_of_span)
 
   def corrupt(self, rows, seeds, special):
     if self.max_spans > len(special.sentinels):

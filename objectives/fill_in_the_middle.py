@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from .. import UserError
-from . import base, features, random, rotation, scoring
+from . import base, features, random, rotation, scorers
 
 _WHETHER, _MODE, _CUTS, _ROOM = 0, 1, 2, 3  # random streams
 _MARKS = (3, 4, 5)  # numbers of the spare ids: <PRE>, <SUF>, <MID>
@@ -76,7 +76,7 @@ class FillInTheMiddle(base.Objective):
 
   def scorer(self, special):
     pre, suf, mid = self._marks(special)
-    return scoring.FillIn(suf, special.end_of_span, pre=pre, mid=mid)
+    return scorers.FillIn(suf, special.end_of_span, pre=pre, mid=mid)
 
   def corrupt(self, rows, seeds, special):
     tokens, segments = rows['targets'], rows['segment_ids']

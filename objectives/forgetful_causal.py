@@ -9,7 +9,7 @@ import dataclasses
 
 import tensorflow as tf
 
-from . import base, features, random, scoring, units
+from . import base, features, random, scorers, units
 from .attention import CAUSAL, AttentionSpec
 
 _RATE, _SELECT = 0, 1  # random streams
@@ -61,4 +61,4 @@ class ForgetfulCausal(base.Objective):
 
   def scorer(self, special):
     del special
-    return scoring.LeftToRight(attention=CAUSAL)  # nothing is hidden
+    return scorers.LeftToRight(attention=CAUSAL)  # nothing is hidden

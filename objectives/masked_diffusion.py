@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 import tensorflow as tf
 
 from .. import UserError
-from . import base, features, random, scoring
+from . import base, features, random, scorers
 from .attention import BIDIRECTIONAL, AttentionSpec
 from .loss import LossTerm
 
@@ -115,7 +115,7 @@ class MaskedDiffusion(base.Objective):
     return {'masked': 1.0}
 
   def scorer(self, special):
-    return scoring.AnyOrder(mask=special.mask)
+    return scorers.AnyOrder(mask=special.mask)
 
 
 def _uniform(seed: tf.Tensor, number: tf.Tensor) -> tf.Tensor:

@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 
 import tensorflow as tf
 
-from . import base, features, random, schedules, scoring, units
+from . import base, features, random, schedules, scorers, units
 from .attention import BIDIRECTIONAL, AttentionSpec
 
 _SELECT, _CROSSING, _ACTION, _RANDOM_TOKEN, _OVERLAPS = 0, 1, 2, 3, 4  # random streams; units.select_units takes two
@@ -170,4 +170,4 @@ class MaskedLM(base.Objective):
     return min(text_length, max(1, round(text_length * schedules.largest(self.rate))) + over)
 
   def scorer(self, special):
-    return scoring.PseudoLikelihood(mask=special.mask, shifted=self.shifted)
+    return scorers.PseudoLikelihood(mask=special.mask, shifted=self.shifted)

@@ -9,7 +9,7 @@ import dataclasses
 
 import tensorflow as tf
 
-from . import base, features, random, schedules, scoring, units
+from . import base, features, random, schedules, scorers, units
 
 _SELECT, _PATTERN = 0, 1  # random streams
 
@@ -62,4 +62,4 @@ class MEAP(base.Objective):
 
   def scorer(self, special):
     del special
-    return scoring.LeftToRight()
+    return scorers.LeftToRight()

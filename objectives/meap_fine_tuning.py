@@ -11,7 +11,7 @@ from typing import Literal
 
 import tensorflow as tf
 
-from . import base, features, scoring, units
+from . import base, features, scorers, units
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class MEAPFineTuning(base.Objective):
 
   def scorer(self, special):
     del special
-    return scoring.LeftToRight()
+    return scorers.LeftToRight()
 
   def corrupt(self, rows, seeds, special):
     tokens, segments = rows['targets'], rows['segment_ids']

@@ -7,7 +7,7 @@ import dataclasses
 
 import tensorflow as tf
 
-from . import base, features, scoring
+from . import base, features, scorers
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,4 +31,4 @@ class NextToken(base.Objective):
 
   def scorer(self, special):
     del special
-    return scoring.LeftToRight()
+    return scorers.LeftToRight()

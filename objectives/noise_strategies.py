@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import tensorflow as tf
 
 from .. import UserError
-from . import base, features, random, scoring
+from . import base, features, random, scorers
 from .attention import BIDIRECTIONAL, AttentionSpec
 from .loss import LossTerm
 
@@ -111,7 +111,7 @@ class NoiseStrategies(base.Objective):
     return {'masked': 1.0}
 
   def scorer(self, special):
-    return scoring.AnyOrder(mask=special.mask)
+    return scorers.AnyOrder(mask=special.mask)
 
 
 def _up_to(chance: tf.Tensor, count: tf.Tensor) -> tf.Tensor:

@@ -9,7 +9,7 @@ import dataclasses
 import tensorflow as tf
 
 from .. import UserError
-from . import base, features, random, scoring
+from . import base, features, random, scorers
 from .attention import PREFIX, AttentionSpec
 
 _CUT = 0  # random stream
@@ -70,4 +70,4 @@ class PrefixLM(base.Objective):
     return {'corrupted': 0.0}
 
   def scorer(self, special):
-    return scoring.PrefixLeftToRight(begin=base.mark(special, self.mode))
+    return scorers.PrefixLeftToRight(begin=base.mark(special, self.mode))

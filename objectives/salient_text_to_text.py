@@ -12,7 +12,7 @@ from typing import ClassVar
 import tensorflow as tf
 
 from .. import UserError
-from . import base, features, random, rotation, scoring
+from . import base, features, random, rotation, scorers
 from .salient_span import whole_spans
 
 
@@ -56,7 +56,7 @@ class SalientTextToText(base.Objective):
     return {}
 
   def scorer(self, special):
-    return scoring.Infill(sentinel=special.sentinels[0], end_of_span=special.end_of_span)
+    return scorers.Infill(sentinel=special.sentinels[0], end_of_span=special.end_of_span)
 
   def corrupt(self, rows, seeds, special):
     tokens, segments = rows['targets'], rows['segment_ids']

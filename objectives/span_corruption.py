@@ -21,7 +21,7 @@ from typing import ClassVar, NamedTuple
 import tensorflow as tf
 
 from .. import UserError
-from . import base, features, random, rotation, scoring
+from . import base, features, random, rotation, scorers
 from .attention import PREFIX, AttentionSpec
 
 _NOISE, _REST, _DEAL = 0, 1, 2  # random streams
@@ -90,7 +90,7 @@ class SpanCorruption(base.Objective):
     return {}
 
   def scorer(self, special):
-    return scoring.SpanInfill(special.sentinels[0], special.end_of_span, begin=base.mark(special, self.mode))
+    return scorers.SpanInfill(special.sentinels[0], special.end_of_span, begin=base.mark(special, self.mode))
 
   def corrupt(self, rows, seeds, special):
     rows = rows | {'targets': features.begin(rows['targets'], rows['segment_ids'], base.mark(special, self.mode))}

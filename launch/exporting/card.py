@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from ...objectives.scoring import Infill, PseudoLikelihood, SpanInfill
+from ...objectives.scorers import Infill, PseudoLikelihood, SpanInfill
 
 if TYPE_CHECKING:
   from .hugging_face import Facts

@@ -17,7 +17,8 @@ from unmask.models import head
 from unmask.models.config import DecoderConfig
 from unmask.models.decoder import Decoder
 from unmask.objectives.attention import BIDIRECTIONAL, CAUSAL, PREFIX, AttentionSpec
-from unmask.objectives.scoring import PrefixLeftToRight, Query, Scorer, ScoringRow, Unscored
+from unmask.objectives.scorers import PrefixLeftToRight
+from unmask.objectives.scoring import Query, Scorer, ScoringRow, Unscored
 from unmask.tasks.questions.test import Item, Test
 
 CONFIG = DecoderConfig(

@@ -7,7 +7,8 @@ import pytest
 from unmask import UserError
 from unmask.launch.judging import answers, judge, kept
 from unmask.launch.judging.runner import RowScores
-from unmask.objectives.scoring import LeftToRight, PseudoLikelihood, Query
+from unmask.objectives.scorers import LeftToRight, PseudoLikelihood
+from unmask.objectives.scoring import Query
 from unmask.tasks.questions.test import Item, Test
 
 LOG_UNIGRAM = np.log(np.full(50, 1 / 50))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from plain_text import source
 from unmask import UserError
-from unmask.objectives.scoring import LeftToRight
+from unmask.objectives.scorers import LeftToRight
 from unmask.tasks.questions import choices, entity_tracking, held_out, retrieval
 from unmask.tasks.questions.material import Material
 from unmask.tasks.questions.segments import spend

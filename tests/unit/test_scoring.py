@@ -5,17 +5,16 @@ import itertools
 import numpy as np
 import pytest
 from unmask.objectives.attention import CAUSAL
-from unmask.objectives.scoring import (
+from unmask.objectives.scorers import (
   AnyOrder,
   FillIn,
   Infill,
   LeftToRight,
   PrefixLeftToRight,
   PseudoLikelihood,
-  Query,
-  ScoringRow,
   SpanInfill,
 )
+from unmask.objectives.scoring import Query, ScoringRow
 
 TOKENS = np.array([2, 10, 11, 12, 13, 14, 15], np.int32)
 MASK, SENTINEL, END = 4, 6, 5
