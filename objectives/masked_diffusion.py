@@ -85,7 +85,7 @@ class MaskedDiffusion(base.Objective):
       return tf.fill(tf.shape(rows['targets'])[:1], self.time)
     turn = _GOLDEN_RATIO * tf.cast(rows['example_id'] % 2**31, tf.float64)
     begin = _uniform(rows['seed'], rows['epoch'])
-    if 'place' in rows:
+    if 'place' in rows and not self.static_copies:  # else a row's copies have their times
       in_batch = rows['place'] >= 0
       turn = tf.where(in_batch, rows['place'], turn)
       begin = tf.where(in_batch, _uniform(rows['seed'], rows['step']), begin)

@@ -146,8 +146,11 @@ class Parts(base.Objective):
     wide = {name: tf.pad(value, [[0, 0], [0, length - value.shape[1]]]) for name, value in known.items()}
     segments = wide['decoder_segment_ids']
     if self.attention.levels and not part.attention.levels:
-      levels = tf.range(length) if part.attention.ordered else tf.zeros([length], tf.int32)
-      wide[_LEVELS] = tf.broadcast_to(levels, tf.shape(segments))
+      block = part.attention.block
+      levels = (
+        wide['decoder_positions'] // block if block > 1 else tf.broadcast_to(tf.range(length), tf.shape(segments))
+      )
+      wide[_LEVELS] = levels if part.attention.ordered else tf.zeros_like(segments)
     absent = {name: tf.zeros_like(segments) for name in self.more_features if name not in wide}
     return absent | wide | {_PARTS: tf.fill(tf.shape(segments), number)}
 

@@ -28,9 +28,8 @@ def _batches(name: str, count: int = 3) -> list[dict]:
   rows = [make_rows(np.random.default_rng(i), 16, 32) for i in range(count)]
   batches = [corrupt(objective, row, seed=i) for i, row in enumerate(rows)]
   text = [{'text_tokens': (row['segment_ids'] > 0).sum(axis=1).astype(np.int32)} for row in rows]
-  return [
-    {k: v for k, v in batch.items() if k in MODEL_FEATURES} | extra for batch, extra in zip(batches, text, strict=True)
-  ]
+  known = (*MODEL_FEATURES, *objective.more_features)
+  return [{k: v for k, v in batch.items() if k in known} | extra for batch, extra in zip(batches, text, strict=True)]
 
 
 def _train(name: str, on: mesh.MeshConfig, devices: int, microbatches: int = 1, optimizer: str = 'adamw', batches=None):
@@ -65,8 +64,21 @@ def test_every_mesh_gives_the_same_updates(name, on, single):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-4), params, sharded)
 
 
+@pytest.mark.parametrize('name', ['span_corruption', 'masked_diffusion_blocks', 'bottleneck_of_three'])
+def test_levels_blocks_and_groups_are_split_as_tokens_are(name):
+  want, params, _ = _train(name, mesh.MeshConfig(), 1)
+  length = TABLE[name].make().model_length(32)
+  split = (
+    mesh.MeshConfig(data=2, tensor=2, sequence=2) if length % 2 == 0 else mesh.MeshConfig(data=2, fsdp=2, tensor=2)
+  )
+  got, sharded, _ = _train(name, split, 8)
+  for a, b in zip(want, got, strict=True):
+    assert a == pytest.approx(b, rel=2e-4)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-4), params, sharded)
+
+
 @pytest.mark.parametrize('microbatches', [2, 4])
-@pytest.mark.parametrize('name', ['next_token', 'mlm', 'causal_masked', 'salient_span'])
+@pytest.mark.parametrize('name', ['next_token', 'mlm', 'causal_masked', 'salient_span', 'masked_diffusion'])
 def test_microbatches_give_the_gradient_of_the_whole_batch(name, microbatches):
   """Also where microbatches hold unequal numbers of supervised tokens: no mean of means."""
   want, params, _ = _train(name, mesh.MeshConfig(), 1)

@@ -86,6 +86,14 @@ def test_rows_beyond_batches_take_their_own_times():
   rows |= {'example_id': np.arange(1000)}
   of = lambda **more: MaskedDiffusion().times({k: tf.constant(v) for k, v in (rows | more).items()}).numpy()
   assert np.abs(np.sort(of()) - np.arange(1000) / 1000).max() < 0.005  # evenly, unlike a thousand draws
+  static = lambda **more: (
+    MaskedDiffusion(static_copies=2)
+    .times(
+      {k: tf.constant(v) for k, v in (rows | {'step': np.arange(1000), 'place': np.arange(1000) / 1000} | more).items()}
+    )
+    .numpy()
+  )
+  np.testing.assert_array_equal(static(), of())  # of a copy, wherever it is read
   outside = of(step=np.full(1000, np.iinfo(np.int64).max), place=-np.ones(1000))
   np.testing.assert_array_equal(of(), outside)
   assert np.abs(of() - of(epoch=np.ones(1000, np.int64))).min() > 1e-3

@@ -134,6 +134,19 @@ def test_hidden_states_of_a_mixed_batch_are_those_of_its_parts():
     step.hidden_states(Decoder(CONFIG), params, without, mixed.attention)
 
 
+def test_prefixes_and_blocks_keep_their_sight_in_a_mixture():
+  names = ('next_token', 'mlm', 'prefix_lm', 'masked_diffusion_blocks')
+  mixed, rows, params = _mixture(*names), _rows(24), _params()
+  batch = _device_batch(mixed, rows)
+  together = _hidden(params, batch, mixed.attention)
+  for number, (name, part) in enumerate(mixed.parts.items()):
+    mine = batch['decoder_parts'][:, 0] == number
+    assert mine.any(), name
+    real = np.asarray(batch['decoder_segment_ids'] > 0) & np.asarray(mine)[:, None]
+    alone = _hidden(params, batch, part.attention)
+    np.testing.assert_allclose(together[real], alone[real], atol=2e-5, err_msg=name)
+
+
 def test_losses_are_means_of_each_part_and_their_weighted_sum():
   factors = {'next_token': 0.5, 'mlm': 2.0}
   mixed = _mixture('next_token', 'mlm', shares={'next_token': 1, 'mlm': 3}, weights=factors)
