@@ -44,6 +44,12 @@ def test_one_row_under_six_objectives(default_task, tmp_path):
   assert (tmp_path / 'one_row.svg').read_bytes() == (ROOT / 'docs' / 'images' / 'one_row.svg').read_bytes()
 
 
+def test_one_row_under_the_family(default_task, tmp_path):
+  said = _run('one_row.py', f'--svg={tmp_path}/family.svg', '--family')
+  assert len(re.findall(r'^[\w, ]+ sees (?:the past|both sides)', said, re.MULTILINE)) == 11
+  assert (tmp_path / 'family.svg').read_bytes() == (ROOT / 'docs' / 'images' / 'family.svg').read_bytes()
+
+
 def test_a_gradient_without_gin():
   said = _run('gradient.py', 'docs/*.md', '--steps=24')
   for name in ('next_token', 'mlm'):
