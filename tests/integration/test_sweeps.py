@@ -18,6 +18,13 @@ LINES = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def nothing_stays_bound():
+  """Cells are bound in this process; whatever test comes next begins without them."""
+  yield
+  config.load([], [])
+
+
 class Forked:
   """An engine that forks its cells from a process that has imported everything: what is tested are the cells."""
 
