@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+  from .answers_only import AnswersOnly as AnswersOnly
   from .attention import BIDIRECTIONAL as BIDIRECTIONAL
   from .attention import CAUSAL as CAUSAL
   from .attention import PREFIX as PREFIX
@@ -76,6 +77,7 @@ HOMES = {
   'SpanInfill': 'scorers',
   'corrupt_rows': 'preprocessor',
   'LinearRate': 'schedules',
+  'AnswersOnly': 'answers_only',
   'NextToken': 'next_token',
   'CausalMasked': 'causal_masked',
   'MaskedLM': 'masked_lm',

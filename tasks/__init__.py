@@ -17,6 +17,8 @@ if TYPE_CHECKING:
   from .corpora import TfdsText as TfdsText
   from .pipeline import Pipeline as Pipeline
   from .prepared import PreparedTask as PreparedTask
+  from .prompts.prompt import Prompt as Prompt
+  from .prompts.registering import register_prompts as register_prompts
   from .registration import output_features as output_features
   from .registration import register as register
   from .registration import register_mixture as register_mixture
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 HOMES = {
   'register': 'registration',
   'register_mixture': 'registration',
+  'register_prompts': 'prompts.registering',
+  'Prompt': 'prompts.prompt',
   'output_features': 'registration',
   'to_rows': 'rows',
   'to_answer_rows': 'answers',

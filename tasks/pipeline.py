@@ -84,6 +84,15 @@ class Source:
     self._made: dict[tuple, tf.data.Dataset] = {}
     self._corrupts: tuple[Objective, preprocessor.Block] | None = None
 
+  @property
+  def text(self) -> 'Source':
+    """The corpus that prompts of ours are made of, for who asks about text; itself where there are none."""
+    task = self.config.task
+    if task is None or getattr(task, 'mixture', None) != self._provider.name:
+      return self
+    config = dataclasses.replace(self.config, mixture_or_task_name=task.name)
+    return Source(config, provided.find(task.name), self.folder)
+
   def rows(self, split: str) -> tf.data.Dataset:
     """All rows of a split, once, in the corpus's order; see `rows.make_rows`."""
     return self._blocks(split, annotate.UNIT_FEATURES).unbatch()

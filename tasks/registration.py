@@ -55,7 +55,7 @@ def register(
   Raises:
     UserError: the name is taken or malformed, or the Task could not be read; names it and the mend.
   """
-  _refuse_taken(name)
+  refuse_taken(name)
   vocabulary = vocabulary or vocabularies.byte_vocabulary()
   try:
     special = vocabularies.special_tokens(vocabulary)
@@ -89,7 +89,7 @@ def register_mixture(name: str, rates: Mapping[str, float]) -> seqio.Mixture:
   Raises:
     UserError: the name is taken, a Task is not registered, a rate is not above 0, or the Tasks cannot be mixed.
   """
-  _refuse_taken(name)
+  refuse_taken(name)
   known = sorted([*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()])
   for part, rate in rates.items():
     if part not in known:
@@ -124,7 +124,7 @@ def output_features(vocabulary: seqio.Vocabulary, objective: Objective | None = 
   return features
 
 
-def _refuse_taken(name: str) -> None:
+def refuse_taken(name: str) -> None:
   if not isinstance(name, str) or not _NAME.match(name):
     raise UserError(f'The name of a Task or Mixture is {name!r}; it is of letters, digits and the marks . : _ #.')
   for kind, registry in (('Task', seqio.TaskRegistry), ('Mixture', seqio.MixtureRegistry)):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 from unmask.objectives import (
+  answers_only,
   base,
   bottleneck,
   causal_masked,
@@ -77,6 +78,7 @@ class Row:
     exact: the exact number of corrupted positions for a row of n real tokens, where it is exact.
     flat: whether each text position is equally likely to be corrupted.
     random: whether copies of a row are corrupted in many ways (False where a row has few things to corrupt).
+    draws: whether anything is left to chance.
     copies: whether a copy of the row stands behind it.
     hides: whether every corrupted token is hidden from the model (no random or kept tokens).
     sentinels: whether sentinels are predicted too.
@@ -89,6 +91,7 @@ class Row:
   exact: Callable[[int], int] | None = None
   flat: bool = True
   random: bool = True
+  draws: bool = True
   copies: bool = False
   hides: bool = True
   sentinels: bool = False
@@ -216,6 +219,13 @@ def _copied(joined: bool) -> Callable[[dict, dict], np.ndarray]:
   return restore
 
 
+def _answers_scored(clean: dict, row: dict) -> np.ndarray:
+  """The text as it is, after it was seen that what is scored are the answers, each token from the one before it."""
+  answers = (clean['answer_ids'] > 0) & (clean['segment_ids'] > 0)
+  np.testing.assert_array_equal(np.flatnonzero(row['decoder_loss_weights']) + 1, np.flatnonzero(answers))
+  return _shifted(clean, row)
+
+
 def _budget(rate: float) -> Callable[[int], int]:
   return lambda n: max(1, round(n * rate))
 
@@ -232,7 +242,7 @@ def _t5_moved(rate: float, mean_length: float) -> Callable[[int], int]:
 
 
 TABLE = {
-  'next_token': Row(next_token.NextToken, _shifted, share=0.0, exact=lambda n: 0),
+  'next_token': Row(next_token.NextToken, _shifted, share=0.0, exact=lambda n: 0, draws=False),
   'causal_masked': Row(lambda: causal_masked.CausalMasked(spans_per_row=16), _rotated, flat=False),
   'meap': Row(meap.MEAP, _shifted, share=0.15, exact=lambda n: max(1, int(n * 0.15)), flat=True),
   'mlm': Row(masked_lm.MaskedLM, _in_place, share=0.15, exact=_budget(0.15), hides=False),
@@ -279,6 +289,15 @@ TABLE = {
   'fill_in_the_middle': Row(fill_in_the_middle.FillInTheMiddle, _middle_put_back, flat=False),
   'fill_in_the_middle_tokens': Row(
     lambda: fill_in_the_middle.FillInTheMiddle(rate=1.0, split='token', room=40), _middle_put_back, flat=False
+  ),
+  'answers_only': Row(answers_only.AnswersOnly, _answers_scored, share=0.0, exact=lambda n: 0, flat=False, draws=False),
+  'answers_only_causal': Row(
+    lambda: answers_only.AnswersOnly(attention=CAUSAL),
+    _answers_scored,
+    share=0.0,
+    exact=lambda n: 0,
+    flat=False,
+    draws=False,
   ),
   'prefix_lm': Row(prefix_lm.PrefixLM, _shifted, share=0.0, exact=lambda n: 0, flat=False),
   'prefix_lm_mode': Row(

@@ -69,7 +69,7 @@ def evaluate(
     step = saved.require(step)
     source = pipeline.open()
     identity.check(model_dir, identity.of_run(model, objective, pipeline, source))
-    material, asked = _drawn(source, tests, overlap)
+    material, asked = _drawn(source.text, tests, overlap)
     scorer = objective.scorer(source.special)
     if isinstance(scorer, Unscored):
       say(f'{model_dir} is asked nothing: {type(objective).__name__} has no scorer: {scorer.why}.')

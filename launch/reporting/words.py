@@ -13,6 +13,7 @@ PARTS = {
   'retrieval': 'Retrieval',
   'grammar': 'Grammar',
   'tracking': 'Entity tracking',
+  'prompts': 'Held-out prompts',
   'probes': 'Fine-tuning probes',
 }
 _GENERATED = ('retrieval', 'tracking')

@@ -15,7 +15,7 @@ import numpy as np
 from ... import UserError
 from ...objectives.scoring import Query
 
-PARTS = ('held_out', 'infill', 'cloze', 'retrieval', 'grammar', 'tracking', 'probes')
+PARTS = ('held_out', 'infill', 'cloze', 'retrieval', 'grammar', 'tracking', 'prompts', 'probes')
 _VERSION = 1  # of what is made of questions and answers; another one asks everything again
 _BETTER = {'loss': 'lower', 'accuracy': 'higher', 'exact': 'higher', 'mrr': 'higher'}
 

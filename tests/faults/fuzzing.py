@@ -37,7 +37,8 @@ SMALL = {
   'BATCH_SIZE': 8,
   'TASK_FEATURE_LENGTHS': "{'targets': 32}",
 }
-OBJECTIVES = sorted(path.stem for path in (GIN / 'objectives').glob('*.gin') if path.stem != 'meap_fine_tuning')
+NEED_ANSWERS = ('meap_fine_tuning', 'answers_only')
+OBJECTIVES = sorted(path.stem for path in (GIN / 'objectives').glob('*.gin') if path.stem not in NEED_ANSWERS)
 MODELS = sorted(path.stem for path in (GIN / 'models').glob('*.gin'))
 
 

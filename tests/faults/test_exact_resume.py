@@ -12,7 +12,7 @@ from unmask.objectives.masked_lm import MaskedLM
 from unmask.objectives.next_token import NextToken
 
 NAMES = sorted(path.stem for path in (runs.ROOT / 'gin' / 'objectives').glob('*.gin'))
-NEED_ANSWERS = ('meap_fine_tuning',)  # rows of questions; the same data position and state as the others
+NEED_ANSWERS = ('meap_fine_tuning', 'answers_only')  # rows of questions; the same data position and state as the others
 SETTINGS = {'TRAIN_STEPS': 7, 'CHECKPOINT_PERIOD': 2, 'EVAL_PERIOD': 2, 'train.microbatches': 2}
 RUN = SETTINGS | {'devices': 2, 'environment': {'XLA_FLAGS': virtual_devices.flags(2)}}
 
