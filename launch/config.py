@@ -22,6 +22,7 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _INCLUDE = re.compile(r"""^include\s+['"](.+?)['"]""", re.MULTILINE)
 _NAME = re.compile(r'^([A-Za-z_][\w./]*) =', re.MULTILINE)
 _given: set[str] = set()  # names that the user's own files and flags bind; those of files that ship are not the user's
+_shipped: list[set[str]] = []  # names of each file given that ships, but for those of which a later one binds a name
 _made: set[str] = set()  # names whose values `bound` gave out
 
 
@@ -44,8 +45,13 @@ def load(
   paths = [find(path) for path in files]
   _given.clear()
   _made.clear()
+  _shipped.clear()
   for path in paths:
-    _given.update(_names_in(path))
+    names = _names_in(path)
+    if _ships(path):
+      _shipped[:] = [*(earlier for earlier in _shipped if not earlier & names), names]
+    else:
+      _given.update(names)
   _given.update(_names('\n'.join(bindings)))
   if saved is not None:
     _parse([saved], [])
@@ -67,9 +73,13 @@ def _names_in(path: str) -> set[str]:
   names = _names(text)
   for included in _INCLUDE.findall(text):
     place = find(included)
-    if not os.path.abspath(place).startswith(os.path.join(_ROOT, 'gin')):
+    if not _ships(place):
       names |= _names_in(place)
   return names
+
+
+def _ships(path: str) -> bool:
+  return os.path.abspath(path).startswith(os.path.join(_ROOT, 'gin'))
 
 
 def find(path: str) -> str:
@@ -226,9 +236,13 @@ def _is_about_gin(error: BaseException) -> bool:
 
 
 def refuse_unused(more: str = '') -> None:
-  """Raises UserError naming every binding that was given and that nothing used so far; `more` is said behind."""
+  """Raises UserError naming every binding that was given and that nothing used so far; `more` is said behind.
+
+  A file that ships is given as a whole: it is of use if one of its bindings is, or if a later file binds one of them.
+  """
   used = _names(gin.operative_config_str()) | _made
-  unused = sorted(name for name in _given if not _matches(name, used))
+  idle = [names for names in _shipped if names and not any(_matches(name, used) for name in names)]
+  unused = sorted(name for name in _given.union(*idle) if not _matches(name, used))
   if not unused:
     return
   known = sorted(used - _given) + sorted(used & _given)

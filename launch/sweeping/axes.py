@@ -119,7 +119,7 @@ def grid(axes: Axes, only: Sequence[Mapping[str, Any]] | None, exclude: Sequence
   """
   for name, entries in (('CELLS', only or []), ('EXCLUDE', exclude)):
     for entry in entries:
-      _check_entry(name, entry, axes)
+      check_entry(name, entry, axes)
   names = list(axes)
   choices = [_resolved(dict(zip(names, options, strict=True))) for options in itertools.product(*axes.values())]
   left = [
@@ -153,7 +153,8 @@ def _matches(choice: Choice, entry: Mapping[str, Any]) -> bool:
   return all(str(choice[axis].label) == str(label) for axis, label in entry.items())
 
 
-def _check_entry(name: str, entry: Mapping[str, Any], axes: Axes) -> None:
+def check_entry(name: str, entry: Mapping[str, Any], axes: Axes) -> None:
+  """Raises UserError if an entry names an axis or a label that there is not."""
   for axis, label in entry.items():
     if axis not in axes:
       raise UserError(f'{name} names the axis {axis!r}, which does not exist; AXES has {", ".join(axes)}.')

@@ -20,12 +20,14 @@ class Cell:
     row: the name of the cells that differ from it in their seed alone.
     options: by axis, 'seed' last.
     model_dir: where it goes.
+    start: the MODEL_DIR of the cell whose weights it begins with; None for random ones.
     shared: what must be as it was when the cell was begun; see `runner.sweep`.
   """
 
   row: str
   options: axes.Choice
   model_dir: str
+  start: str | None = None
   shared: dict[str, Any] = dataclasses.field(default_factory=dict)
 
   @classmethod
@@ -62,7 +64,13 @@ class Cell:
   @property
   def settings(self) -> dict[str, Any]:
     """What decides the run, but for what follows from it."""
-    return self.shared | {'gin_files': list(self.gin_files), 'lines': list(self.lines)}
+    start = {} if self.start is None else {'start': os.path.basename(self.start)}
+    return self.shared | {'gin_files': list(self.gin_files), 'lines': list(self.lines)} | start
+
+  @property
+  def can_start(self) -> bool:
+    """Whether the weights that it begins with are there."""
+    return self.start is None or (files.path(self.start) / 'done.json').exists()
 
   @property
   def trained(self) -> bool:

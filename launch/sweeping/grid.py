@@ -49,6 +49,7 @@ class Grid:
     sweep_dir: str,
     run: str,
     choices: list[axes_lib.Choice],
+    starts: Sequence[int | None],
     bindings: Sequence[str],
     budget: Budget,
     learning_rates: Sequence[float] | None,
@@ -68,7 +69,14 @@ class Grid:
     if search is not None:
       shared['search'] = json.loads(json.dumps(dataclasses.asdict(search)))
     sweep = sweep_name(sweep_dir)
+    if search is not None and any(start is not None for start in starts):
+      raise UserError(
+        'LEARNING_RATES are searched before any cell is trained, and sweep.starts has cells begin with trained '
+        'weights: give such a sweep its rates by an axis, or LEARNING_RATE.'
+      )
     cells = [Cell.of(choice, sweep_dir, sweep, shared) for choice in choices]
+    places = [None if start is None else cells[start].model_dir for start in starts]
+    cells = [dataclasses.replace(cell, start=place) for cell, place in zip(cells, places, strict=True)]
     cells_lib.check_apart(cells)
     config.find(run)
     paths = config.search_paths()
@@ -180,16 +188,26 @@ class Grid:
           'The same command tries it again.',
           file=sys.stderr,
         )
+      elif not one.cell.can_start:
+        print(
+          f'unmask: {one.cell.name} was not begun: {os.path.basename(one.cell.start or "")}, from which it starts, is '
+          'not trained.',
+          file=sys.stderr,
+        )
     return len(failed)
 
   def write(self, engine: Engine) -> int:
     """The engine's files for the cells that are not trained; of a search, first its tries."""
     tries = [one for row in self._unsearched() for one in row.values() if not one.cell.trained]
-    wanted = tries or [one for one in self.ready() if not one.cell.trained]
+    open_cells = [one for one in self.ready() if not one.cell.trained]
+    later = [] if tries else [one for one in open_cells if not one.cell.can_start]
+    wanted = tries or [one for one in open_cells if one.cell.can_start]
     engine.check(self.sweep_dir)
     for one in wanted:
       self.begin(one)
     engine.write(sweep_name(self.sweep_dir), wanted, tuning=bool(tries))
+    if later:
+      print(f'{len(later)} of the cells start from others of these: the same command writes them when those are done.')
     return 0
 
   def show(self, parallel: int) -> None:
@@ -200,12 +218,16 @@ class Grid:
     seconds = dict(zip((one.cell.model_dir for one in to_run), estimate.seconds, strict=True))
     table = rich.table.Table(title=f'{sweep_name(self.sweep_dir)}, {len(everything)} cells in {self.sweep_dir}')
     table.add_column('cell', no_wrap=True)
+    chained = any(one.cell.start for one in everything)
+    if chained:
+      table.add_column('starts from')
     for heading in ('state', 'updates', 'tokens', 'FLOPs', 'learning rate', 'time'):
       table.add_column(heading, justify='left' if heading == 'state' else 'right')
     for one in everything:
       rate = {'value': one.learning_rate} if one in self.all_tries() else self.learning_rate(one)
       table.add_row(
         os.path.relpath(one.cell.model_dir, self.sweep_dir),
+        *([os.path.basename(one.cell.start or '')] if chained else []),
         one.cell.state(),
         f'{one.train_steps:,}',
         f'{one.tokens:,}',

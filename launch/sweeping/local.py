@@ -3,7 +3,6 @@
 A failed cell ends no other. A notice that the machine is taken away is handed on to all, which save.
 """
 
-import collections
 import contextlib
 import dataclasses
 import os
@@ -61,7 +60,8 @@ def _listening() -> Iterator[_Heard]:
 
 
 def run(plans: Sequence[Plan], shares: Sequence[Share], board: Board, begin: Callable[[Plan], None]) -> list[Plan]:
-  """Trains every cell that is not trained; returns those that failed, of which the cell remembers why.
+  """Trains every cell that is not trained; returns those that failed, of which the cell remembers why, and
+  those that start from them.
 
   Args:
     plans: to run.
@@ -73,12 +73,13 @@ def run(plans: Sequence[Plan], shares: Sequence[Share], board: Board, begin: Cal
     UserError: a directory cannot be written, or a process not be started; all that ran have saved.
     exits.Preempted: the sweep, or one of its cells, was asked to stop; all that ran have saved.
   """
-  waiting = collections.deque((one, 0) for one in plans if not one.cell.trained)
+  waiting = [(one, 0) for one in plans if not one.cell.trained]
   free, running, failed = list(shares), [], []
   with _listening() as heard, board.showing(), _saved(running):
-    while running or (waiting and not heard.first):
-      while waiting and free and not heard.first:
-        one, attempt = waiting.popleft()
+    while running or (_able(waiting) and not heard.first):
+      while free and not heard.first and (able := _able(waiting)):
+        waiting.remove(able[0])
+        one, attempt = able[0]
         begin(one)
         running.append(_start(one, free.pop(0), attempt))
         board.to(one, 'running')
@@ -94,7 +95,7 @@ def run(plans: Sequence[Plan], shares: Sequence[Share], board: Board, begin: Cal
             heard(signal.SIGINT if status == exits.INTERRUPTED else signal.SIGTERM, None)
         elif status == exits.HUNG and ended.attempt < HUNG_AGAIN and not heard.first:
           board.to(ended.plan, 'hung, again')
-          waiting.appendleft((ended.plan, ended.attempt + 1))
+          waiting.insert(0, (ended.plan, ended.attempt + 1))
         elif _finished(ended, bool(heard.first)):
           board.to(ended.plan, 'done')
         elif heard.first:
@@ -106,7 +107,14 @@ def run(plans: Sequence[Plan], shares: Sequence[Share], board: Board, begin: Cal
       time.sleep(_POLL)
   if heard.first:
     raise _stopped(heard.first, [row.plan for row in board.rows.values() if row.state == 'stopped'])
-  return failed
+  for one, _ in waiting:  # what they start from failed
+    board.to(one, 'cannot start')
+  return failed + [one for one, _ in waiting]
+
+
+def _able(waiting: Sequence[tuple[Plan, int]]) -> list[tuple[Plan, int]]:
+  """Those whose first weights are there."""
+  return [each for each in waiting if each[0].cell.can_start]
 
 
 @contextlib.contextmanager

@@ -65,6 +65,7 @@ def command(run: str, search_paths: Sequence[str], cell: Cell, lines: Sequence[s
     f'--gin_file={run}',
     *(f'--gin_file={file}' for file in cell.gin_files),
     *as_flags((*lines, *cell.lines)),
+    *([] if cell.start is None else [f'--gin.train.initial_weights={cell.start}']),
     f'--gin.MODEL_DIR={cell.model_dir}',
   )
 

@@ -7,6 +7,7 @@ from typing import Any
 from ... import UserError
 from .. import config
 from . import axes as axes_lib
+from . import chains
 from .budget import Budget
 from .engines import Engine
 from .grid import Grid
@@ -37,6 +38,7 @@ def sweep(
   seeds: Sequence[int] = (0,),
   cells: Sequence[Mapping[str, Any]] | None = None,
   exclude: Sequence[Mapping[str, Any]] = (),
+  starts: Sequence[chains.Entry] = (),
   bindings: Sequence[str] = (),
   budget: Mapping[str, float] | None = None,
   learning_rates: Sequence[float] | None = None,
@@ -58,6 +60,7 @@ def sweep(
     seeds: each combination is run with each; of the parameters and of the order of the corpus.
     cells: {axis: label} entries, of which each cell matches one; None for all combinations.
     exclude: entries that no cell matches.
+    starts: (cells, other) pairs of such entries: which cells begin with another's weights, see `chains`.
     bindings: 'NAME = VALUE' lines for all cells.
     budget: {'tokens': N} or {'flops': N} for each cell; None for the run's TRAIN_STEPS.
     learning_rates: are tried for each row, see `tuning`; None shares the run's.
@@ -72,10 +75,13 @@ def sweep(
     exits.Preempted: asked to stop; all that ran have saved.
   """
   config.refuse_unused("What the cells are to take goes into BINDINGS: ['NAME = VALUE', ...].")
+  all_axes = axes_lib.parse(axes, seeds)
+  choices = axes_lib.grid(all_axes, cells, exclude)
   grid = Grid.read(
     sweep_dir=sweep_dir,
     run=run,
-    choices=axes_lib.grid(axes_lib.parse(axes, seeds), cells, exclude),
+    choices=choices,
+    starts=chains.starts(choices, starts, all_axes),
     bindings=bindings,
     budget=Budget.parse(budget),
     learning_rates=learning_rates,

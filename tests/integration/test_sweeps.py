@@ -109,7 +109,10 @@ def _family(found):
   assert all(one['supervised'] > 0 for one in found.values())
 
 
-@pytest.mark.parametrize('name', [name for name in names('sweeps') if not name.startswith('core')])  # see test_road
+ELSEWHERE = ('core', 'core_3M', 'architecture_objective')  # see test_road, and the chain below
+
+
+@pytest.mark.parametrize('name', [name for name in names('sweeps') if name not in ELSEWHERE])
 def test_shipped_sweep(name, zygote, tmp_path):
   if name == 'family':  # AntLM has stages
     found = _trained(zygote, name, tmp_path, f'AXES = {{"objective": {SMOKE}}}', lines=[*LINES, 'TRAIN_STEPS = 6'])
@@ -118,6 +121,35 @@ def test_shipped_sweep(name, zygote, tmp_path):
   globals()[f'_{name}'](found)
   alike = [{k: v for k, v in one['model'].items() if k not in ('objective', 'seed')} for one in found.values()]
   assert all(one == alike[0] for one in alike), 'not the same corpus, vocabulary, model and optimizer'
+
+
+def test_a_chain_of_cells_from_pretraining_to_prompts(zygote, tmp_path):
+  """Span corruption, adapted to next-token prediction, then fine-tuned on prompts: each when the one before is done."""
+  cells = {'objective': 'span_corruption', 'decoder': 'non_causal'}
+  more = (
+    f'CELLS = [{cells | {"adapted": "no", "tuned": "no"}}, {cells | {"adapted": "lm"}}]',
+    "ADAPT = 'TRAIN_STEPS = 2'",
+    "TUNE = 'TRAIN_STEPS = 2'",
+  )
+  chain = [f'span_corruption-decodernon_causal-{stage}' for stage in ('adaptedno-tunedno', 'adaptedlm-tunedno')]
+  chain.append('span_corruption-decodernon_causal-adaptedlm-tunedprompts')
+  begun = [_trained(zygote, 'architecture_objective', tmp_path, *more) for _ in chain]
+  assert [list(one) for one in begun] == [[name] for name in chain]
+  places = [f'{tmp_path}/{name}-seed0' for name in chain]
+  for (found,), start in zip((one.values() for one in begun), [None, *places], strict=False):
+    assert found['model']['initial_weights'] == start
+    assert found['cell']['settings'].get('start') == (start and start.rpartition('/')[2])
+    assert found['supervised'] > 0
+  objectives = [one[name]['model']['objective'].partition('(')[0] for one, name in zip(begun, chain, strict=True)]
+  assert objectives == ['SpanCorruption', 'NextToken', 'AnswersOnly']
+  assert 'levels' not in begun[2][chain[2]]['model']['objective']
+  # The judge asks the last two the same held-out prompts.
+  flags = [f'--model_dir={place}' for place in places[1:]]
+  assert cli.main(['evaluate', *flags, '--gin.TESTS=[%PROMPTED]', '--gin.Prompted.each=4']) == 0
+  read = [json.loads((pathlib.Path(place) / 'evaluation' / '2.json').read_text())['tests'] for place in places[1:]]
+  assert [list(tests) for tests in read] == [['prompted']] * 2
+  assert read[0]['prompted']['asked'] == read[1]['prompted']['asked']
+  assert read[0]['prompted']['items'] > 4
 
 
 def test_a_learning_rate_is_tuned_for_each_row(zygote, tmp_path):
