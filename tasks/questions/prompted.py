@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from ...objectives.scoring import Query
+from .. import text_task
 from ..prompts.of_documents import DATA_SETS
 from ..prompts.prompted_text import by_split
 from .material import Material
@@ -31,8 +32,8 @@ class Prompted:
 
   def draw(self, material: Material) -> list[Test]:
     task = material.source.config.task
-    corpus = getattr(task, 'corpus', None)
-    held_out = by_split(corpus, task.validation_one_in)['validation'] if task is not None and corpus is not None else []
+    is_text = isinstance(task, text_task.TextTask)
+    held_out = by_split(task.corpus, task.validation_one_in)['validation'] if is_text else []
     random, items = material.random('prompted', self.seed), []
     for name, data_set in DATA_SETS.items():
       examples = data_set.examples(held_out)
