@@ -9,7 +9,8 @@ import shutil
 
 import pytest
 from tiny_decoder import DECODER
-from unmask.launch import cli
+from unmask import UserError
+from unmask.launch import cli, config, loop
 from unmask.tasks import corpora, text_task
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -140,6 +141,26 @@ def test_the_family_is_every_objective(tmp_path, capfd):
   assert cli.main(['sweep', '--gin_file=gin/sweeps/family.gin', f'--gin.SWEEP_DIR={tmp_path}', '--dry_run']) == 0
   cells = [line.split('-seed0')[0].split()[-1] for line in capfd.readouterr().out.split('\n') if '-seed0' in line]
   assert sorted([*cells, 'meap_fine_tuning', 'answers_only']) == names('objectives')  # whose rows are questions
+
+
+@pytest.mark.parametrize(
+  ('files', 'idle'),
+  [
+    (['objectives/span_corruption', 'attention/non_causal', 'objectives/next_token', 'attention/causal'], False),
+    (['objectives/span_corruption', 'objectives/answers_only', 'tasks/prompted'], False),
+    (['objectives/mlm', 'attention/causal'], True),
+  ],
+)
+def test_a_shipped_file_may_be_overridden_but_not_be_of_no_use(files, idle):
+  files = ['gin/runs/pretrain.gin', *(f'gin/{name}.gin' for name in files)]
+  config.load(files, ["MODEL_DIR = 'x'"])
+  config.bound(loop.train)
+  if idle:
+    with pytest.raises(UserError, match=r'Nothing uses .*PrefixLM.attention'):
+      config.refuse_unused()
+  else:
+    config.refuse_unused()
+  config.load([], [])
 
 
 def test_sweep_file_lists_its_cells(tmp_path, capfd):
