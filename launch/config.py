@@ -22,7 +22,7 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _INCLUDE = re.compile(r"""^include\s+['"](.+?)['"]""", re.MULTILINE)
 _NAME = re.compile(r'^([A-Za-z_][\w./]*) =', re.MULTILINE)
 _given: set[str] = set()  # names that the user's own files and flags bind; those of files that ship are not the user's
-_shipped: list[set[str]] = []  # names of each file given that ships, but for those of which a later one binds a name
+_shipped: list[set[str]] = []  # names of each file given that ships
 _made: set[str] = set()  # names whose values `bound` gave out
 
 
@@ -49,7 +49,7 @@ def load(
   for path in paths:
     names = _names_in(path)
     if _ships(path):
-      _shipped[:] = [*(earlier for earlier in _shipped if not earlier & names), names]
+      _shipped.append(names)
     else:
       _given.update(names)
   _given.update(_names('\n'.join(bindings)))
@@ -238,7 +238,7 @@ def _is_about_gin(error: BaseException) -> bool:
 def refuse_unused(more: str = '') -> None:
   """Raises UserError naming every binding that was given and that nothing used so far; `more` is said behind.
 
-  A file that ships is given as a whole: it is of use if one of its bindings is, or if a later file binds one of them.
+  A file that ships is given as a whole: it is of use if one of its names is, be it that a later file binds that anew.
   """
   used = _names(gin.operative_config_str()) | _made
   idle = [names for names in _shipped if names and not any(_matches(name, used) for name in names)]
