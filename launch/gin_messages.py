@@ -31,7 +31,8 @@ def one_line(text: str, where: str = '') -> str:
   )
   missing = re.search(r'Unable to open file: (\S+)\.', message)
   if missing:
-    return f'There is no gin file {missing.group(1)!r}; looked in the --gin_search_paths and among the files of unmask.'
+    where = 'in the --gin_search_paths, among the files of unmask and in installed packages'
+    return f'There is no gin file {missing.group(1)!r}; looked {where}.'
   required = re.search(r'Required bindings for `?([\w.]+)`? not provided in config: (\[.*?\])', message)
   if required:
     return f'{required.group(1)} needs {required.group(2)}: bind it in a gin file or with --gin.NAME=VALUE.'
