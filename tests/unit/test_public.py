@@ -10,7 +10,7 @@ import sys
 
 import pytest
 import unmask
-from unmask.launch import config, loop
+from unmask.launch import cli, config, loop
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PACKAGES = ('objectives', 'tasks')
@@ -55,6 +55,11 @@ def test_the_page_of_the_public_names_is_up_to_date():
       (entry,) = re.findall(rf'(?ms)^### unmask\.{package}\.{name}\n(.+?)(?=^##|\Z)', page)
       assert entry.strip()
   assert (ROOT / 'docs' / 'api.md').read_text(encoding='utf-8') == page, 'run python docs/make_api.py'
+
+
+def test_the_version_is_said(capsys):
+  assert cli.main(['--version']) == 0
+  assert capsys.readouterr().out == f'unmask {unmask.__version__}\n'
 
 
 def test_the_changelog_knows_this_version():
