@@ -194,8 +194,8 @@ def _explained(is_gins: Callable[[BaseException], bool], where: str = '') -> Ite
     yield
   except Exception as error:
     message = str(error).split('\n  In call to configurable')[0].strip()  # gin adds where it was called from
-    if isinstance(error, UserError):
-      raise UserError(message) from error
+    if isinstance(error, UserError):  # raised by a module that a gin file imports, or by what gin makes
+      raise UserError(gin_messages.placed(message)) from error
     if is_gins(error):
       raise UserError(_with_guess(gin_messages.one_line(str(error), where))) from error
     raise
