@@ -66,6 +66,14 @@ def test_the_changelog_knows_this_version():
   assert re.search(rf'^## \[{re.escape(unmask.__version__)}\]', (ROOT / 'CHANGELOG.md').read_text(), re.MULTILINE)
 
 
+def test_what_is_run_elsewhere_is_there_to_be_run():
+  said = re.findall(r'`([^`]+)`', (ROOT / 'docs' / 'elsewhere.md').read_text())
+  files = {word for text in said for word in text.split() if re.match(r'(tests|launch|gin)/', word)}
+  assert len(files) > 15
+  assert not [file for file in files if not (ROOT / file).exists()]
+  assert {text.split()[1] for text in said if text.startswith('unmask ')} <= set(cli.COMMANDS)
+
+
 @pytest.mark.usefixtures('seqio_registry')
 def test_the_examples_of_the_tasks_page_run(monkeypatch, tmp_path):
   """Python blocks one after the other; gin blocks are bound as `train` would, on top of the run file."""
