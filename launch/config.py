@@ -99,7 +99,8 @@ def _around_package(path: str) -> list[str]:
     spec = importlib.util.find_spec(name)
   except (ImportError, ValueError):  # a broken package, or one that is being run
     return []
-  return [os.path.dirname(place) for place in (spec and spec.submodule_search_locations) or ()]
+  places = (spec.submodule_search_locations if spec else None) or []
+  return [os.path.dirname(place) for place in places]
 
 
 def _is_in_bucket(path: str) -> bool:
