@@ -22,10 +22,12 @@ class Detector(nn.Module):
     x = nn.gelu(jnp.einsum('bnd,df->bnf', hidden_BxNxD.astype(c.dtype), dense.astype(c.dtype)))
     return jnp.einsum('bnf,f->bn', x, weight.astype(c.dtype), preferred_element_type=jnp.float32)
 
+  @nn.nowrap
   def initial(self, key: jax.Array) -> dict:
     """Fresh parameters, boxed with their logical axis names."""
     return self.init(key, jnp.zeros((1, 8, self.config.embed_dim), self.config.dtype))['params']
 
+  @nn.nowrap
   def train_flops(self, positions: float) -> float:
     """Model FLOPs of one update: 6 a parameter and position."""
     width = self.config.embed_dim

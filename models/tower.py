@@ -79,12 +79,14 @@ class Tower(nn.Module):
     up = layers.param(self, 'up_to', (c.embed_dim, wide), ('activation_embed', 'embed'), c.embed_dim, c.param_dtype)
     return jnp.einsum('bnd,dD->bnD', x, up.astype(c.dtype))
 
+  @nn.nowrap
   def initial(self, key: jax.Array) -> dict:
     """Fresh parameters, boxed with their logical axis names."""
     tokens, plain = jnp.zeros((1, 8), jnp.int32), dataclasses.replace(self.config, attention='xla')
     x = jnp.zeros((1, 8, self.outer.embed_dim), self.config.dtype)
     return Tower(plain, self.outer).init(key, x, tokens, jnp.ones_like(tokens), tokens)['params']
 
+  @nn.nowrap
   def train_flops(self, positions: float, length: int, causal: bool, scored: float, drawn: float) -> float:
     """Model FLOPs of one update, as `DecoderConfig.train_flops` counts them: 6 a parameter and position.
 
