@@ -6,13 +6,14 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import scipy.special
 import scipy.stats
 import tensorflow as tf
 from objective_table import SPECIAL, make_rows
 from unmask import UserError
-from unmask.launch import mesh, networks, optimizers, state, step
+from unmask.launch import checkpoints, initial, mesh, networks, runlog, saving, state, step, t5x_model
 from unmask.launch.program import Program, update_flops
 from unmask.models import head, sampling
 from unmask.models.config import DecoderConfig
@@ -126,14 +127,16 @@ def test_no_gradient_goes_through_the_drawing(params, batch):
   """The decoder's loss does not train the generator, nor the generator's the decoder; both train the table."""
   names = ('generator', 'detection', 'replaced')
 
-  def sums(params):
+  @jax.jit
+  @jax.grad
+  def gradient(params, share):
     found = step.loss_sums(DECODER, SCORING, params, batch)
-    return jnp.stack([found[name][0] for name in names])
+    return sum(share[name] * found[name][0] for name in names)
 
-  gradients = jax.jit(jax.jacrev(sums))(params)  # the first axis of each is that of the names
   moved = {
-    name: {part: any(np.abs(x[i]).max() > 0 for x in jax.tree.leaves(tree)) for part, tree in gradients.items()}
-    for i, name in enumerate(names)
+    name: {part: any(np.abs(x).max() > 0 for x in jax.tree.leaves(tree)) for part, tree in gradients.items()}
+    for name in names
+    for gradients in [gradient(params, {other: jnp.float32(other == name) for other in names})]
   }
   decoder = dict.fromkeys(('blocks', 'final_norm'))
   assert moved['detection'] == {'embedding': True, 'generator': False, 'detector': True, **dict.fromkeys(decoder, True)}
@@ -167,9 +170,38 @@ def test_the_decoder_begins_as_under_any_objective(params):
   assert params['generator']['blocks']['attention']['query'].shape == (2, 8, 1, 8)
 
 
+class _Given:
+  """Weights that another run left."""
+
+  def params(self, decoder, mesh, seed):
+    del mesh
+    shapes = jax.eval_shape(lambda: state.unboxed(state.init_params(decoder, jax.random.key(seed))))
+    return jax.tree.map(lambda x: jnp.full(x.shape, 0.5, x.dtype), shapes)
+
+
+def test_weights_come_and_go_for_the_decoder_alone(tmp_path):
+  program = _program()
+  with program.context():
+    first, begun = (initial.state(program, 3, weights) for weights in (None, _Given()))
+    fresh, begun = first.params, begun.params
+    shapes, where = state.params_and_shardings(DECODER, program.mesh)
+    assert begun.keys() == fresh.keys()
+    for name in begun:
+      expected = fresh[name] if name not in shapes else jax.tree.map(lambda x: np.full(x.shape, 0.5), fresh[name])
+      jax.tree.map(np.testing.assert_array_equal, begun[name], expected)
+    saver = saving.Saver(str(tmp_path), checkpoints.CheckpointPolicy())
+    saver.save(first, 1, runlog.START, None)
+    saver.close()
+    reader = checkpoints.Checkpoints(str(tmp_path))
+    _, read = reader.restore_params(shapes, where)
+    reader.close()
+  assert set(read) == set(shapes)
+  jax.tree.map(np.testing.assert_array_equal, read, {name: fresh[name] for name in read})
+
+
 def _program(**changed) -> Program:
   settings = {'objective': ELECTRA, 'z_loss': 0.0, 'mesh': mesh.MeshConfig().build(jax.devices()[:1])} | changed
-  return Program(model=CONFIG, text_length=64, batch_size=8, optimizer=optimizers.Optimizer().build(10), **settings)
+  return Program(model=CONFIG, text_length=64, batch_size=8, optimizer=optax.sgd(0.1), **settings)
 
 
 @pytest.mark.parametrize(
@@ -180,6 +212,7 @@ def _program(**changed) -> Program:
     (lambda: Electra(generator_layers=0), 'layers is 0'),
     (lambda: Electra(detection_weight=-1.0), r'detection_weight is -1\.0'),
     (lambda: Mixture(parts={'a': ELECTRA, 'b': NextToken()}), 'train it by itself'),
+    (lambda: t5x_model.Model(CONFIG, ELECTRA, None, None), r'networks beside the decoder \(generator, detector\)'),
     (lambda: _program(z_loss=1e-4).check(), 'z_loss=0.0001 is of the output head'),
     (
       lambda: _program(mesh=mesh.MeshConfig(data=4, tensor=2).build(jax.devices())).check(),
