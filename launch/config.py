@@ -6,6 +6,7 @@ so whatever was given and not used by then is a mistake: gin itself accepts a mi
 
 import contextlib
 import difflib
+import importlib.util
 import logging
 import os
 import re
@@ -32,7 +33,7 @@ def load(
 
   Args:
     files: gin files, later ones override earlier ones; found in `search_paths`, then among the files shipped with
-      unmask.
+      unmask, then in installed packages, as PACKAGE/FILE.
     bindings: 'NAME = VALUE' lines, applied last.
     search_paths: folders.
     saved: a 'config.gin' that a run saved, parsed before the files.
@@ -74,18 +75,31 @@ def _names_in(path: str) -> set[str]:
 
 def find(path: str) -> str:
   """Where gin finds a file; UserError if nowhere, with the names beside it that come closest."""
-  for prefix in gin.config._LOCATION_PREFIXES:
+  for prefix in [*gin.config._LOCATION_PREFIXES, *_around_package(path)]:
     candidate = os.path.join(prefix, path)
     if os.path.exists(candidate):
       return candidate
   folder, name = os.path.split(os.path.join(_ROOT, path))
   if not os.path.isdir(folder):
     raise UserError(
-      f'There is no gin file {path!r}, nor its folder in the --gin_search_paths or among those of unmask.'
+      f'There is no gin file {path!r}, nor its folder in the --gin_search_paths, among those of unmask or as an '
+      'installed package.'
     )
   names = sorted(os.listdir(folder))
   close = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or names
   raise UserError(f'There is no gin file {path!r}; {os.path.dirname(path) or "the folder"} has {", ".join(close)}.')
+
+
+def _around_package(path: str) -> list[str]:
+  """The folders that hold the package a path begins with, where Python finds one; gin looks there for itself."""
+  name, slash, _ = path.partition('/')
+  if not slash or not name.isidentifier():
+    return []
+  try:
+    spec = importlib.util.find_spec(name)
+  except (ImportError, ValueError):  # a broken package, or one that is being run
+    return []
+  return [os.path.dirname(place) for place in (spec and spec.submodule_search_locations) or ()]
 
 
 def _is_in_bucket(path: str) -> bool:
@@ -180,8 +194,8 @@ def _explained(is_gins: Callable[[BaseException], bool], where: str = '') -> Ite
     yield
   except Exception as error:
     message = str(error).split('\n  In call to configurable')[0].strip()  # gin adds where it was called from
-    if isinstance(error, UserError):
-      raise UserError(message) from error
+    if isinstance(error, UserError):  # raised by a module that a gin file imports, or by what gin makes
+      raise UserError(gin_messages.placed(message)) from error
     if is_gins(error):
       raise UserError(_with_guess(gin_messages.one_line(str(error), where))) from error
     raise
