@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from objective_table import TABLE, corrupt, make_rows
 from unmask import UserError
-from unmask.launch import mesh, optimizers, state, step
+from unmask.launch import mesh, networks, optimizers, state, step
 from unmask.models.config import DecoderConfig
 from unmask.models.decoder import Decoder
 from unmask.objectives.base import MODEL_FEATURES
@@ -33,15 +33,23 @@ def _batches(name: str, count: int = 3) -> list[dict]:
   return [{k: v for k, v in batch.items() if k in known} | extra for batch, extra in zip(batches, text, strict=True)]
 
 
-def _train(name: str, on: mesh.MeshConfig, devices: int, microbatches: int = 1, optimizer: str = 'adamw', batches=None):
+def _train(
+  name: str,
+  on: mesh.MeshConfig,
+  devices: int,
+  microbatches: int = 1,
+  optimizer: str = 'adamw',
+  batches=None,
+  config: DecoderConfig = CONFIG,
+):
   """Losses and final parameters after three updates, on three batches unless others are given."""
   objective = TABLE[name].make()
   device_mesh = on.build(jax.devices()[:devices])
-  decoder = Decoder(CONFIG)
+  decoder, beside = Decoder(config), networks.beside(objective, config)
   transform = optimizers.Optimizer(name=optimizer, schedule=optimizers.Schedule(peak=1e-2, warmup_steps=1)).build(10)
   scoring = step.Scoring(objective, objective.max_supervised(32), z_loss=1e-4)
   with mesh.context(device_mesh):
-    current = state.create(decoder, transform, device_mesh, seed=0)
+    current = state.create(decoder, transform, device_mesh, 0, beside)
     update = jax.jit(step.make_train_step(decoder, scoring, transform, microbatches))
     losses = []
     for batch in batches or _batches(name):
@@ -87,6 +95,31 @@ def test_microbatches_give_the_gradient_of_the_whole_batch(name, microbatches):
   for a, b in zip(want, got, strict=True):
     assert a == pytest.approx(b, rel=2e-4)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-4), params, parts)
+
+
+@pytest.fixture(scope='module')
+def beside():
+  """A generator and a detector beside a decoder of many heads, of which the generator has a quarter."""
+  config = dataclasses.replace(CONFIG, num_heads=16, num_kv_heads=8)
+  return config, _train('electra', mesh.MeshConfig(), 1, config=config)
+
+
+@pytest.mark.parametrize(
+  ('on', 'devices', 'microbatches'),
+  [(mesh.MeshConfig(data=1, fsdp=2, sequence=2, tensor=2), 8, 1), (mesh.MeshConfig(), 1, 4)],
+  ids=['all axes', 'microbatches'],
+)
+def test_networks_beside_the_decoder_too(on, devices, microbatches, beside):
+  """What is drawn is each row's own, however the vocabulary, the positions and the rows are split."""
+  config, (want, params, _) = beside
+  got, split, current = _train('electra', on, devices, microbatches, config=config)
+  assert 0.5 < want[-1]['replaced'] <= 1
+  for a, b in zip(want, got, strict=True):
+    assert a == pytest.approx(b, rel=2e-4)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-4), params, split)
+  if 'tensor' in current.params['embedding'].sharding.spec:
+    assert tuple(current.params['generator']['blocks']['mlp']['gate_up'].sharding.spec)[1:4] == ('fsdp', None, 'tensor')
+    assert tuple(current.params['detector']['dense'].sharding.spec)[:1] == ('fsdp',)
 
 
 @pytest.mark.parametrize('name', ['adafactor', 'lion', 'muon'])
