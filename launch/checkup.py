@@ -78,7 +78,9 @@ def show(found: list[Finding]) -> int:
   for one in found:
     mend = f'\n[bold]-> {rich.markup.escape(one.mend)}[/]' if one.mend else ''
     table.add_row(f'[{colours[one.state]}]{one.state}[/]', one.name, rich.markup.escape(one.said) + mend)
-  console.print(table)
+  with console.capture() as captured:
+    console.print(table)
+  print('\n'.join(line.rstrip() for line in captured.get().split('\n')), end='')
   broken = [one.name for one in found if one.state == 'broken']
   if broken:
     console.print(f'\n[bold red]Mend first:[/] {", ".join(broken)}.')

@@ -5,6 +5,8 @@ import importlib
 import os
 import sys
 
+from .. import __version__
+
 COMMANDS = {
   'train': 'pretrain a decoder under one objective',
   'evaluate': 'judge trained models, each through its own scorer',
@@ -42,6 +44,9 @@ def main(argv: list[str] | None = None) -> int:
   )
   if not argv or argv[0] in ('-h', '--help', 'help'):
     print(usage)
+    return 0
+  if argv[0] == '--version':
+    print(f'unmask {__version__}')
     return 0
   close = difflib.get_close_matches(argv[0], COMMANDS, n=1)
   guess = f' Did you mean {close[0]}?' if close else ''

@@ -6,6 +6,7 @@ so whatever was given and not used by then is a mistake: gin itself accepts a mi
 
 import contextlib
 import difflib
+import importlib.util
 import logging
 import os
 import re
@@ -22,7 +23,7 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _INCLUDE = re.compile(r"""^include\s+['"](.+?)['"]""", re.MULTILINE)
 _NAME = re.compile(r'^([A-Za-z_][\w./]*) =', re.MULTILINE)
 _given: set[str] = set()  # names that the user's own files and flags bind; those of files that ship are not the user's
-_shipped: list[set[str]] = []  # names of each file given that ships
+_shipped: list[set[str]] = []  # names of each file given that ships, without those that a later file binds anew
 _made: set[str] = set()  # names whose values `bound` gave out
 
 
@@ -33,7 +34,7 @@ def load(
 
   Args:
     files: gin files, later ones override earlier ones; found in `search_paths`, then among the files shipped with
-      unmask.
+      unmask, then in installed packages, as PACKAGE/FILE.
     bindings: 'NAME = VALUE' lines, applied last.
     search_paths: folders.
     saved: a 'config.gin' that a run saved, parsed before the files.
@@ -48,6 +49,8 @@ def load(
   _shipped.clear()
   for path in paths:
     names = _names_in(path)
+    for earlier in _shipped:
+      earlier -= names
     if _ships(path):
       _shipped.append(names)
     else:
@@ -84,18 +87,32 @@ def _ships(path: str) -> bool:
 
 def find(path: str) -> str:
   """Where gin finds a file; UserError if nowhere, with the names beside it that come closest."""
-  for prefix in gin.config._LOCATION_PREFIXES:
+  for prefix in [*gin.config._LOCATION_PREFIXES, *_around_package(path)]:
     candidate = os.path.join(prefix, path)
     if os.path.exists(candidate):
       return candidate
   folder, name = os.path.split(os.path.join(_ROOT, path))
   if not os.path.isdir(folder):
     raise UserError(
-      f'There is no gin file {path!r}, nor its folder in the --gin_search_paths or among those of unmask.'
+      f'There is no gin file {path!r}, nor its folder in the --gin_search_paths, among those of unmask or as an '
+      'installed package.'
     )
   names = sorted(os.listdir(folder))
   close = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or names
   raise UserError(f'There is no gin file {path!r}; {os.path.dirname(path) or "the folder"} has {", ".join(close)}.')
+
+
+def _around_package(path: str) -> list[str]:
+  """The folders that hold the package a path begins with, where Python finds one; gin looks there for itself."""
+  name, slash, _ = path.partition('/')
+  if not slash or not name.isidentifier():
+    return []
+  try:
+    spec = importlib.util.find_spec(name)
+  except (ImportError, ValueError):  # a broken package, or one that is being run
+    return []
+  places = (spec.submodule_search_locations if spec else None) or []
+  return [os.path.dirname(place) for place in places]
 
 
 def _is_in_bucket(path: str) -> bool:
@@ -190,8 +207,8 @@ def _explained(is_gins: Callable[[BaseException], bool], where: str = '') -> Ite
     yield
   except Exception as error:
     message = str(error).split('\n  In call to configurable')[0].strip()  # gin adds where it was called from
-    if isinstance(error, UserError):
-      raise UserError(message) from error
+    if isinstance(error, UserError):  # raised by a module that a gin file imports, or by what gin makes
+      raise UserError(gin_messages.placed(message)) from error
     if is_gins(error):
       raise UserError(_with_guess(gin_messages.one_line(str(error), where))) from error
     raise
@@ -238,7 +255,7 @@ def _is_about_gin(error: BaseException) -> bool:
 def refuse_unused(more: str = '') -> None:
   """Raises UserError naming every binding that was given and that nothing used so far; `more` is said behind.
 
-  A file that ships is given as a whole: it is of use if one of its names is, be it that a later file binds that anew.
+  A file that ships is given as a whole: it is of use if one of its names is, of those that no later file binds anew.
   """
   used = _names(gin.operative_config_str()) | _made
   idle = [names for names in _shipped if names and not any(_matches(name, used) for name in names)]

@@ -96,6 +96,7 @@ def _outputs(program: Program, params: dict, batch: Batch) -> Iterator[Tensor]:
           context.module.sow('diagnosis', 'value', output)
       return result
 
+    batch = step_lib.staged(program.decoder, program.scoring, params, batch)
     with nn.intercept_methods(watch):
       _, found = step_lib.hidden_states(
         program.decoder, params, batch, program.objective.attention, mutable=['diagnosis']

@@ -2,7 +2,8 @@
 
 --gin_file=PATH            a gin file; repeat it, later files override earlier ones
 --gin.NAME=VALUE           one binding, for example --gin.TRAIN_STEPS=100 or --gin.MaskedLM.rate=0.3
---gin_search_paths=A,B     where gin files are looked for, before the files that ship with unmask
+--gin_search_paths=A,B     where gin files are looked for, before the files that ship with unmask and
+                           those in installed packages (their_team/run.gin)
 """
 
 import argparse

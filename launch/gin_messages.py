@@ -31,7 +31,8 @@ def one_line(text: str, where: str = '') -> str:
   )
   missing = re.search(r'Unable to open file: (\S+)\.', message)
   if missing:
-    return f'There is no gin file {missing.group(1)!r}; looked in the --gin_search_paths and among the files of unmask.'
+    where = 'in the --gin_search_paths, among the files of unmask and in installed packages'
+    return f'There is no gin file {missing.group(1)!r}; looked {where}.'
   required = re.search(r'Required bindings for `?([\w.]+)`? not provided in config: (\[.*?\])', message)
   if required:
     return f'{required.group(1)} needs {required.group(2)}: bind it in a gin file or with --gin.NAME=VALUE.'
@@ -41,8 +42,17 @@ def one_line(text: str, where: str = '') -> str:
     mend = _GIVEN_BY.get(name, f'set it with --gin.{name}=VALUE or a gin file that defines it')
     return f'{name} has no value: {mend}.'
   message = message.partition(' In call to configurable')[0]
+  taken = re.match(r'Attempting to register duplicate provider: (\S+)(.*)', message)
+  if taken:  # by seqio
+    said = f'A seqio Task or Mixture named {taken.group(1)!r} is registered already: take another name'
+    return placed(f'{said}, or register it once.{taken.group(2)}')
   absent = re.search(r'(\w+)\(\) missing \d+ required keyword-only arguments?: (.+)', message)
   if absent:
     return f'{absent.group(1)} needs {absent.group(2)}: bind them in a gin file or with --gin.NAME=VALUE.'
   named = not where or os.path.basename(where) in message or 'In bindings string' in message
-  return f'gin: {message[:600]}{"" if named else f" (in {where})"}'
+  return f'gin: {placed(message[:600])}{"" if named else f" (in {where})"}'
+
+
+def placed(message: str) -> str:
+  """The message with gin's word of the import that failed in brackets at its end."""
+  return re.sub(r'[.:]?\s+In file "(.+?)", line (\d+)\s+((?:import|from) .+)', r' (\1, line \2: \3).', message)

@@ -68,11 +68,14 @@ def given(
 
 
 def state(program: Program, seed: int, weights: Weights | None) -> state_lib.TrainState:
-  """The first state of a run."""
+  """The first state of a run. Networks beside the decoder begin anew, whatever weights the decoder begins with."""
+  decoder, mesh, beside = program.decoder, program.mesh, program.beside
   if weights is None:
-    return state_lib.create(program.decoder, program.optimizer, program.mesh, seed)
-  params = weights.params(program.decoder, program.mesh, seed)
-  return state_lib.of_params(params, program.decoder, program.optimizer, program.mesh)
+    return state_lib.create(decoder, program.optimizer, mesh, seed, beside)
+  params = weights.params(decoder, mesh, seed)
+  if beside:
+    params = {**params, **state_lib.create_beside(decoder, mesh, seed, beside)}
+  return state_lib.of_params(params, decoder, program.optimizer, mesh, beside)
 
 
 class _OfRun:

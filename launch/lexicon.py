@@ -28,9 +28,12 @@ def _build(argv: Sequence[str]) -> None:
   parser = flags.parser('lexicon build', 'Count the training documents of a task and write their collocations.')
   parser.add_argument('--output', help='the file to write (default DATA_DIR/lexicon-TASK-MEASURE.tsv)')
   flags.add_engine(parser)
-  parser.add_argument('--memory', type=int, default=2048, metavar='MIB', help='what the local engine may use (2048)')
+  parser.add_argument('--memory', type=int, metavar='MIB', help='what the local engine may use (2048)')
   parser.add_argument('--scratch_dir', help="where the local engine spills (default the system's temporary folder)")
   options, beam_flags = flags.parse_with_beam(parser, argv)
+  for flag in ('memory', 'scratch_dir'):
+    if options.engine == 'beam' and getattr(options, flag) is not None:
+      raise flags.UserError(f'--{flag} is of the local engine; Apache Beam has flags of its own, behind --.')
   with flags.quiet():
     from . import config, lexicons, start
 
@@ -40,7 +43,7 @@ def _build(argv: Sequence[str]) -> None:
     lexicons.build,
     output=options.output,
     engine=options.engine,
-    memory_limit=options.memory << 20,
+    memory_limit=(2048 if options.memory is None else options.memory) << 20,
     scratch_dir=options.scratch_dir,
     beam_flags=beam_flags,
   )

@@ -79,12 +79,13 @@ def check(mesh: Mesh, model: DecoderConfig, length: int, batch_size: int, microb
   check_model(mesh.shape, model, length)
 
 
-def check_model(axes: Mapping[str, int], model: DecoderConfig, length: int) -> None:
+def check_model(axes: Mapping[str, int], model: DecoderConfig, length: int, of: str = '') -> None:
   """Raises UserError unless heads, MLP, vocabulary, width and length divide over the mesh axes that split them.
 
   Args:
     axes: devices along each mesh axis.
     model, length: of the decoder, and positions of a row.
+    of: what the message begins with.
   """
   splits = {
     'tensor': {
@@ -99,7 +100,7 @@ def check_model(axes: Mapping[str, int], model: DecoderConfig, length: int) -> N
   for axis, sizes in splits.items():
     for name, size in sizes.items():
       if size % axes[axis]:
-        raise UserError(f'{name}={size} does not divide over {axis}={axes[axis]}; change one of the two.')
+        raise UserError(f'{of}{name}={size} does not divide over {axis}={axes[axis]}; change one of the two.')
 
 
 def sharding(mesh: Mesh, *axes: str | None) -> NamedSharding:

@@ -36,10 +36,15 @@ def _main(argv: Sequence[str]) -> None:
   add('--search_batches', metavar='N,...', help='of --search: in place of one, two and four times BATCH_SIZE')
   add('--search_remat', metavar='POLICY,...', help='of --search: in place of all policies')
   add('--search_mesh', action='append', metavar='AXIS=N,...', help='of --search: a mesh to try; repeatable')
-  add('--write', default='precompiled.gin', metavar='PATH', help="of --search: the winner's gin file (precompiled.gin)")
+  add('--write', metavar='PATH', help="of --search: the winner's gin file (precompiled.gin)")
   options = flags.parse(parser, argv)
   if not options.gin_file:
     raise flags.UserError('Give --gin_file=gin/runs/pretrain.gin and --gin_file=gin/objectives/NAME.gin.')
+  for flag in ('search_batches', 'search_remat', 'search_mesh', 'write'):
+    if getattr(options, flag) is not None and not options.search:
+      raise flags.UserError(f'--{flag} is of --search: add that, or leave it out.')
+  if options.search and options.markdown:
+    raise flags.UserError('--markdown is not for --search, which prints a table of its own: leave one of them out.')
   if not options.topology:
     raise flags.UserError('Give --topology=KIND:AxB, such as --topology=v5e:4x4 or --topology=v5p:4x4x4.')
   os.environ.update(ENVIRONMENT)

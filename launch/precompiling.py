@@ -31,12 +31,13 @@ def precompile(options: argparse.Namespace) -> None:
   slices.require_libtpu()
   flags.require_folder('--json', options.json)
   if options.search:
-    flags.require_folder('--write', options.write)
+    winner = options.write or 'precompiled.gin'
+    flags.require_folder('--write', winner)
     if len(topologies) > 1:
       raise UserError(f'--search is for one topology; given are {", ".join(t.name for t in topologies)}.')
     found = searching.search(settings, topologies[0], space(options, settings, topologies[0]))
     _write_json(options.json, name, (point.study for point in found if point.study), found)
-    searching.report(found, topologies[0], options.write)
+    searching.report(found, topologies[0], winner)
     return
   studies, too_big = [], []
   for topology in topologies:

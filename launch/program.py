@@ -16,10 +16,12 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from .. import UserError
 from ..models.config import DecoderConfig
 from ..models.decoder import Decoder
 from ..objectives.base import MODEL_FEATURES, Objective
 from . import mesh as mesh_lib
+from . import networks
 from . import state as state_lib
 from . import step as step_lib
 
@@ -69,16 +71,28 @@ class Program:
     return Decoder(self.model)
 
   @property
+  def beside(self) -> networks.Beside:
+    """The objective's networks beside the decoder, as modules."""
+    return networks.beside(self.objective, self.model)
+
+  @property
   def scoring(self) -> step_lib.Scoring:
     return step_lib.Scoring(self.objective, self.objective.max_supervised(self.text_length), self.z_loss)
 
   def check(self) -> None:
     """Raises UserError unless batch, model and length divide over the mesh, and the objective can use the rows."""
     mesh_lib.check(self.mesh, self.model, self.length, self.batch_size, self.microbatches)
+    for name, module in self.beside:
+      mesh_lib.check_model(self.mesh.shape, module.config, self.length, of=f'{name}: ')
+    if self.z_loss and not self.objective.predicts_tokens:
+      raise UserError(
+        f'z_loss={self.z_loss} is of the output head over tokens, which {type(self.objective).__name__} does not train '
+        'the decoder by; leave it out.'
+      )
     self.objective.check(self.text_length)
 
   def parameters(self) -> int:
-    """How many the model has."""
+    """How many the model has, networks beside the decoder included."""
     return sum(math.prod(shape.shape) for shape in jax.tree.leaves(self.state_shapes().params))
 
   def train_flops(self) -> float:
@@ -91,7 +105,7 @@ class Program:
     Nothing is counted for padding, nor for slots of the output head where nothing is scored; else as `train_flops`.
     """
     real = round(self.batch_size * self.length * (1 - padding))
-    return self.model.train_flops(real, round(scored), self.length, self.causal)
+    return _flops(self.model, self.objective, real, round(scored), self.length)
 
   def state_shapes(self) -> state_lib.TrainState:
     """The training state as shapes with shardings; nothing is allocated."""
@@ -99,7 +113,7 @@ class Program:
 
   @functools.cached_property
   def _state_shapes(self) -> state_lib.TrainState:
-    return state_lib.shapes(self.decoder, self.optimizer, self.mesh)
+    return state_lib.shapes(self.decoder, self.optimizer, self.mesh, self.beside)
 
   def batch_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
     """A global batch as shapes with shardings: the features of `objectives.base`, and 'text_tokens'."""
@@ -137,7 +151,14 @@ class Program:
 def update_flops(model: DecoderConfig, objective: Objective, text_length: int, batch_size: int) -> float:
   """Model FLOPs of one update on rows of `text_length` tokens; the model has its vocabulary's size."""
   length, scored = objective.model_length(text_length), objective.max_supervised(text_length)
-  return batch_size * model.train_flops(length, scored, length, _is_causal(objective))
+  return batch_size * _flops(model, objective, length, scored, length)
+
+
+def _flops(model: DecoderConfig, objective: Objective, positions: int, scored: int, length: int) -> float:
+  """Of the decoder, which reads so many positions and scores tokens at some, and of what is beside it."""
+  head = scored if objective.predicts_tokens else 0
+  own = model.train_flops(positions, head, length, _is_causal(objective))
+  return own + networks.train_flops(objective, model, positions, length)
 
 
 def _is_causal(objective: Objective) -> bool:

@@ -13,6 +13,8 @@ from jax.sharding import Mesh, NamedSharding
 from ..models import logical_axes
 from ..models.decoder import Decoder
 from . import mesh as mesh_lib
+from . import networks
+from .networks import Beside
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -20,7 +22,7 @@ class TrainState(flax.struct.PyTreeNode):
 
   Attributes:
     step: int32 scalar, updates applied; batch n (from 0) produces step n + 1.
-    params: the decoder's parameters, unboxed.
+    params: the decoder's parameters, unboxed, and those of each network beside it under its name.
     opt_state: optax's state.
   """
 
@@ -29,12 +31,18 @@ class TrainState(flax.struct.PyTreeNode):
   opt_state: optax.OptState
 
 
-def init_params(decoder: Decoder, key: jax.Array) -> dict:
-  """Fresh parameters, boxed with their logical axis names."""
+def init_params(decoder: Decoder, key: jax.Array, beside: Beside = ()) -> dict:
+  """Fresh parameters, boxed with their logical axis names.
+
+  Args:
+    decoder: whose parameters do not depend on what is beside it.
+    key: typed.
+    beside: the objective's networks, as `networks.beside` makes them.
+  """
   tokens = jnp.zeros((1, 8), jnp.int32)
   # One short row: no kernel that splits rows over devices can serve it, and none owns a parameter.
   decoder = Decoder(dataclasses.replace(decoder.config, attention='xla'))
-  return decoder.init(key, tokens, tokens, jnp.ones_like(tokens))['params']
+  return decoder.init(key, tokens, tokens, jnp.ones_like(tokens))['params'] | networks.initial(beside, key)
 
 
 def unboxed(boxed: dict) -> dict:
@@ -44,23 +52,23 @@ def unboxed(boxed: dict) -> dict:
 
 
 @functools.lru_cache(maxsize=4)
-def params_and_shardings(decoder: Decoder, mesh: Mesh) -> tuple[dict, dict]:
+def params_and_shardings(decoder: Decoder, mesh: Mesh, beside: Beside = ()) -> tuple[dict, dict]:
   """The parameters' shapes, and their NamedShardings by the table of logical axes."""
-  boxed = jax.eval_shape(lambda: init_params(decoder, jax.random.key(0)))
+  boxed = jax.eval_shape(lambda: init_params(decoder, jax.random.key(0), beside))
   return unboxed(boxed), nn.logical_to_mesh_sharding(nn.get_partition_spec(boxed), mesh, logical_axes.RULES)
 
 
-def shapes(decoder: Decoder, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+def shapes(decoder: Decoder, optimizer: optax.GradientTransformation, mesh: Mesh, beside: Beside = ()) -> TrainState:
   """What `fresh` makes as shapes with shardings; nothing is allocated, and the parameters are traced once."""
-  params, _ = params_and_shardings(decoder, mesh)
+  params, _ = params_and_shardings(decoder, mesh, beside)
   step = jax.ShapeDtypeStruct((), jnp.int32)
   whole = TrainState(step=step, params=params, opt_state=jax.eval_shape(optimizer.init, params))
-  return mesh_lib.placed(whole, shardings(decoder, optimizer, mesh))
+  return mesh_lib.placed(whole, shardings(decoder, optimizer, mesh, beside))
 
 
-def shardings(decoder: Decoder, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+def shardings(decoder: Decoder, optimizer: optax.GradientTransformation, mesh: Mesh, beside: Beside = ()) -> TrainState:
   """A TrainState of NamedShardings: the optimizer's state lies like its parameters."""
-  shapes, params = params_and_shardings(decoder, mesh)
+  shapes, params = params_and_shardings(decoder, mesh, beside)
   placed = optimizer_shardings(optimizer, shapes, params, mesh)
   return TrainState(step=mesh_lib.replicated(mesh), params=params, opt_state=placed)
 
@@ -87,25 +95,41 @@ def optimizer_shardings(
   return jax.tree_util.tree_map_with_path(place, jax.eval_shape(optimizer.init, shapes))
 
 
-def fresh(decoder: Decoder, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
+def fresh(decoder: Decoder, optimizer: optax.GradientTransformation, seed: int, beside: Beside = ()) -> TrainState:
   """The first state of a run, a function of the seed alone."""
-  params = unboxed(init_params(decoder, jax.random.fold_in(jax.random.key(seed), 0)))
+  params = unboxed(init_params(decoder, _first_key(seed), beside))
   return TrainState(step=jnp.zeros((), jnp.int32), params=params, opt_state=optimizer.init(params))
 
 
+def _first_key(seed: int) -> jax.Array:
+  return jax.random.fold_in(jax.random.key(seed), 0)
+
+
 def create_params(decoder: Decoder, mesh: Mesh, seed: int) -> dict:
-  """The parameters of `fresh` alone, made in place on the mesh."""
-  make = lambda: unboxed(init_params(decoder, jax.random.fold_in(jax.random.key(seed), 0)))
+  """The decoder's parameters of `fresh` alone, made in place on the mesh."""
+  make = lambda: unboxed(init_params(decoder, _first_key(seed)))
   return jax.jit(make, out_shardings=params_and_shardings(decoder, mesh)[1])()
 
 
-def create(decoder: Decoder, optimizer: optax.GradientTransformation, mesh: Mesh, seed: int) -> TrainState:
+def create_beside(decoder: Decoder, mesh: Mesh, seed: int, beside: Beside) -> dict:
+  """The parameters of `fresh` that are not the decoder's, made in place on the mesh."""
+  where = params_and_shardings(decoder, mesh, beside)[1]
+  make = lambda: unboxed(networks.initial(beside, _first_key(seed)))
+  return jax.jit(make, out_shardings={name: where[name] for name, _ in beside})()
+
+
+def create(
+  decoder: Decoder, optimizer: optax.GradientTransformation, mesh: Mesh, seed: int, beside: Beside = ()
+) -> TrainState:
   """`fresh`, made in place on the mesh; the same values on every mesh."""
-  return jax.jit(lambda: fresh(decoder, optimizer, seed), out_shardings=shardings(decoder, optimizer, mesh))()
+  placed = shardings(decoder, optimizer, mesh, beside)
+  return jax.jit(lambda: fresh(decoder, optimizer, seed, beside), out_shardings=placed)()
 
 
-def of_params(params: dict, decoder: Decoder, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+def of_params(
+  params: dict, decoder: Decoder, optimizer: optax.GradientTransformation, mesh: Mesh, beside: Beside = ()
+) -> TrainState:
   """The first state of a run that begins with given parameters, which lie on the mesh as `shardings` says."""
-  placed = shardings(decoder, optimizer, mesh)
+  placed = shardings(decoder, optimizer, mesh, beside)
   opt_state = jax.jit(optimizer.init, out_shardings=placed.opt_state)(params)
   return TrainState(step=jax.device_put(jnp.zeros((), jnp.int32), placed.step), params=params, opt_state=opt_state)

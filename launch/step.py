@@ -16,6 +16,7 @@ import optax
 from ..models import head
 from ..models.decoder import Decoder
 from ..objectives.loss import LossTerm
+from . import networks
 from .state import TrainState
 
 Batch = dict[str, jax.Array]
@@ -28,9 +29,9 @@ class Scoring:
   """How a batch is scored: the parts of an objective that the device needs.
 
   Attributes:
-    objective: gives `attention`, `loss` with named terms, and `counts`.
+    objective: gives `attention`, `beside`, `on_device`, `measure`, `loss` with named terms, and `counts`.
     scored: bound on the scored positions of a row.
-    z_loss: coefficient of log(Z)^2; 0 leaves it out.
+    z_loss: coefficient of log(Z)^2 of the output head, where that scores tokens; 0 leaves it out.
   """
 
   objective: Any
@@ -45,20 +46,14 @@ def hidden_states(decoder: Decoder, params: dict, batch: Batch, attention: Any, 
     batch['decoder_input_tokens'],
     batch['decoder_positions'],
     batch['decoder_segment_ids'],
-    ordered=attention.ordered,
-    table=attention.table,
-    levels_BxL=_levels(batch, attention),
-    groups_BxL=batch.get('decoder_groups') if attention.table else None,
+    **networks.rule(batch, attention),
     **how,
   )
 
 
-def _levels(batch: Batch, attention: Any) -> jax.Array | None:
-  if attention.levels and 'decoder_levels' not in batch:
-    raise ValueError('an attention rule with levels needs decoder_levels in the batch')
-  if attention.block > 1:
-    return batch['decoder_positions'] // attention.block
-  return batch['decoder_levels'] if attention.levels else None
+def staged(decoder: Decoder, scoring: Scoring, params: dict, batch: Batch) -> Batch:
+  """The batch that the decoder reads: what the objective's device stage makes of it."""
+  return scoring.objective.on_device(networks.Bound(decoder, scoring.objective, params), batch)
 
 
 def scores(
@@ -68,7 +63,12 @@ def scores(
 
   Every weighted position is among the n; the weights of the others are 0.
   """
-  hidden = hidden_states(decoder, params, batch, scoring.objective.attention)
+  return _scores(decoder, scoring, params, hidden_states(decoder, params, batch, scoring.objective.attention), batch)
+
+
+def _scores(
+  decoder: Decoder, scoring: Scoring, params: dict, hidden: jax.Array, batch: Batch
+) -> tuple[head.Scores, jax.Array, jax.Array, jax.Array]:
   weights = batch['decoder_loss_weights']
   index = head.scored_positions(weights, scoring.scored)
   if index.shape[1] < weights.shape[1]:
@@ -88,8 +88,17 @@ def loss_terms(scoring: Scoring, found: head.Scores, weights: jax.Array, batch: 
 
 def loss_sums(decoder: Decoder, scoring: Scoring, params: dict, batch: Batch) -> dict[str, tuple[jax.Array, jax.Array]]:
   """Named (numerator, denominator) sums over a batch; see `coefficients`."""
-  found, _, weights, _ = scores(decoder, scoring, params, batch)
-  return {name: (term.numerator, term.denominator) for name, term in loss_terms(scoring, found, weights, batch).items()}
+  objective = scoring.objective
+  batch = staged(decoder, scoring, params, batch)
+  hidden = hidden_states(decoder, params, batch, objective.attention)
+  batch = batch | objective.measure(networks.Bound(decoder, objective, params), hidden, batch)
+  if objective.predicts_tokens:
+    found, _, weights, _ = _scores(decoder, scoring, params, hidden, batch)
+    terms = loss_terms(scoring, found, weights, batch)
+  else:
+    weights = batch['decoder_loss_weights']
+    terms = objective.loss(jnp.zeros_like(weights), weights, batch)
+  return {name: (term.numerator, term.denominator) for name, term in terms.items()}
 
 
 def make_train_step(
@@ -131,7 +140,7 @@ def gradients(
 ) -> tuple[dict, dict[str, tuple[jax.Array, jax.Array]]]:
   """Gradient of the total loss, and the loss sums of the whole batch.
 
-  Denominators do not depend on the parameters and are known from the weights alone, so each microbatch's numerators are
+  Denominators do not depend on the parameters and are known from the batch alone, so each microbatch's numerators are
   divided by the whole batch's denominators: k microbatches give the gradient of one.
   """
   terms, denominators = _empty_terms(scoring, batch), denominators_of(scoring, batch)
@@ -161,11 +170,12 @@ def _empty_terms(scoring: Scoring, batch: Batch) -> dict[str, LossTerm]:
   weights = batch['decoder_loss_weights']
   nothing = jnp.zeros_like(weights)
   z_loss = {'z_loss': LossTerm(nothing.sum(), weights.sum())} if scoring.z_loss else {}
-  return scoring.objective.loss(nothing, weights, batch) | z_loss
+  measures = dict.fromkeys(scoring.objective.measures, nothing)
+  return scoring.objective.loss(nothing, weights, batch | measures) | z_loss
 
 
 def denominators_of(scoring: Scoring, batch: Batch) -> dict[str, jax.Array]:
-  """Each loss term's denominator over a batch, float32 scalars above 0, by the weights alone."""
+  """Each loss term's denominator over a batch, float32 scalars above 0, by the batch alone."""
   terms = _empty_terms(scoring, batch).items()
   return {name: jax.lax.stop_gradient(jnp.maximum(term.denominator, _LEAST)) for name, term in terms}
 

@@ -35,7 +35,7 @@ def add_engines(parser: flags.Parser, *more: str) -> None:
   parser.add_argument('--write', metavar='DIR', help='where those files go (default: jobs/ENGINE)')
   parser.add_argument('--accelerator', metavar='A', help='of a run there: v5e:4x4, 2xv5e:4x4, or GPUs, H100:8')
   parser.add_argument(
-    '--spot', action=argparse.BooleanOptionalAction, default=True, help='on machines that may be taken away'
+    '--spot', action=argparse.BooleanOptionalAction, help='on machines that may be taken away (the default)'
   )
   parser.add_argument('--infra', metavar='CLOUD', help="SkyPilot's: gcp/us-west4, kubernetes, ...")
   parser.add_argument('--image', metavar='IMAGE', help="JobSet's: a container in which unmask is installed")
@@ -46,24 +46,30 @@ def engine(options: argparse.Namespace) -> Any:
   """What --engine and its flags ask for; None for the local one."""
   from .sweeping import jobset, skypilot
 
-  mine = {'skypilot': {'accelerator', 'infra'}, 'jobset': {'accelerator', 'image', 'service_account'}, 'local': set()}
-  for flag in ('write', 'accelerator', 'infra', 'image', 'service_account'):
-    if getattr(options, flag) and flag not in mine[options.engine] | ({'write'} if mine[options.engine] else set()):
+  files = {'write', 'accelerator', 'spot'}
+  mine = {'skypilot': files | {'infra'}, 'jobset': files | {'image', 'service_account'}, 'local': set()}
+  for flag in ('spot', 'write', 'accelerator', 'infra', 'image', 'service_account'):
+    if getattr(options, flag) not in (None, '') and flag not in mine[options.engine]:
       raise flags.UserError(f'--{flag} is not for --engine={options.engine}.')
   if options.engine == 'local':
     return None
+  for flag in ('retry_failed', 'judge'):  # of a sweep
+    if not getattr(options, flag, True):
+      raise flags.UserError(f'--no-{flag} is not for --engine={options.engine}, which only writes files.')
   folder = options.write or f'jobs/{options.engine}'
   if not options.accelerator:
     raise flags.UserError(f'--engine={options.engine} needs --accelerator, such as v5e:4x4.')
   if options.engine == 'skypilot':
-    return skypilot.SkyPilot(folder=folder, accelerator=options.accelerator, infra=options.infra, spot=options.spot)
+    return skypilot.SkyPilot(
+      folder=folder, accelerator=options.accelerator, infra=options.infra, spot=options.spot is not False
+    )
   if not options.image:
     raise flags.UserError('--engine=jobset needs --image, a container in which unmask is installed.')
   return jobset.JobSet(
     folder=folder,
     accelerator=options.accelerator,
     image=options.image,
-    spot=options.spot,
+    spot=options.spot is not False,
     service_account=options.service_account,
   )
 

@@ -86,6 +86,11 @@ class Model:
     seed: int = 0,
     z_loss: float = 0.0,
   ):
+    if objective.beside:
+      raise UserError(
+        f'{type(objective).__name__} has networks beside the decoder ({", ".join(objective.beside)}), for which '
+        "t5x's train state has no place; train it by `unmask train`."
+      )
     if config.attention.startswith('splash'):
       raise UserError(
         f"DecoderConfig.attention is {config.attention!r}, whose kernel is split over unmask's own mesh axes; under "

@@ -16,7 +16,7 @@ MARKDOWN_HEAD = """\
 
 def show(name: str, studies: Sequence[Study]) -> None:
   """Prints a table, a column a slice, and the formula of the bound."""
-  table = rich.table.Table(title=f'{name}, {_count(studies[0].parameters)} parameters')
+  table = rich.table.Table(title=f'{name}, {count(studies[0].parameters)} parameters')
   table.add_column('of one chip and step', no_wrap=True)
   for one in studies:
     table.add_column(one.topology, justify='right', no_wrap=True)
@@ -92,7 +92,7 @@ def markdown(name: str, studies: Sequence[Study], head: bool) -> str:
   for one in studies:
     cells = [
       name,
-      _count(one.parameters),
+      count(one.parameters),
       one.topology,
       mesh(one),
       f'{one.rows:,} x {one.length:,}',
@@ -125,5 +125,6 @@ def _seconds(seconds: float) -> str:
   return f'{seconds:,.3f} s' if seconds >= 1 else f'{seconds * 1e3:,.3f} ms'
 
 
-def _count(number: int) -> str:
+def count(number: int) -> str:
+  """A number of parameters."""
   return f'{number / 1e9:,.2f} B' if number >= 1e9 else f'{number / 1e6:,.1f} M'

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
   from .base import SpecialTokens as SpecialTokens
   from .bottleneck import Bottleneck as Bottleneck
   from .causal_masked import CausalMasked as CausalMasked
+  from .electra import Electra as Electra
   from .fill_in_the_middle import FillInTheMiddle as FillInTheMiddle
   from .forgetful_causal import ForgetfulCausal as ForgetfulCausal
   from .loss import LossTerm as LossTerm
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
   from .meap import MEAP as MEAP
   from .meap_fine_tuning import MEAPFineTuning as MEAPFineTuning
   from .mixture import Mixture as Mixture
+  from .networks import Detector as Detector
+  from .networks import Networks as Networks
+  from .networks import Tower as Tower
   from .next_token import NextToken as NextToken
   from .noise_strategies import NoiseStrategies as NoiseStrategies
   from .pmi_masking import PMIMasking as PMIMasking
@@ -75,6 +79,9 @@ HOMES = {
   'Infill': 'scorers',
   'PrefixLeftToRight': 'scorers',
   'SpanInfill': 'scorers',
+  'Networks': 'networks',
+  'Tower': 'networks',
+  'Detector': 'networks',
   'corrupt_rows': 'preprocessor',
   'LinearRate': 'schedules',
   'AnswersOnly': 'answers_only',
@@ -82,6 +89,7 @@ HOMES = {
   'CausalMasked': 'causal_masked',
   'MaskedLM': 'masked_lm',
   'MaskedDiffusion': 'masked_diffusion',
+  'Electra': 'electra',
   'RandomSpan': 'random_span',
   'PMIMasking': 'pmi_masking',
   'SalientSpan': 'salient_span',

@@ -19,11 +19,11 @@ Features (int32 [batch, model_length] unless said)
 
 import abc
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 from .. import UserError
-from . import loss, scoring
+from . import loss, networks, scoring
 from .attention import CAUSAL, AttentionSpec
 
 Tensor = Any
@@ -106,6 +106,8 @@ class Objective(abc.ABC):
   """What one should know who uses an exported model, for its README."""
   by_step: ClassVar[bool] = False
   """Whether `corrupt` reads 'step' for more than a `schedules.LinearRate` among the settings."""
+  predicts_tokens: ClassVar[bool] = True
+  """Whether the decoder's output head scores tokens; where not, `measure` says all that the loss is made of."""
 
   @property
   def shift(self) -> int:
@@ -123,6 +125,16 @@ class Objective(abc.ABC):
 
     'decoder_levels' and 'decoder_groups' go to attention (see `attention`), all of them to `loss` and `counts`.
     """
+    return ()
+
+  @property
+  def beside(self) -> Mapping[str, networks.Network]:
+    """What the model has beside its decoder, by name; see `networks`. Nothing as a rule."""
+    return {}
+
+  @property
+  def measures(self) -> tuple[str, ...]:
+    """What `on_device` and `measure` add to a batch for `loss`: float32 [batch, n] each, 0 where nothing counts."""
     return ()
 
   def __post_init__(self) -> None:
@@ -192,16 +204,44 @@ class Objective(abc.ABC):
     if text_length < 4:
       raise UserError(f"TASK_FEATURE_LENGTHS['targets'] is {text_length}; rows need at least 4 tokens.")
 
+  def on_device(self, nets: networks.Networks, batch: Features) -> Features:
+    """The device stage: corruption that needs a network. JAX; before the decoder reads the batch, in every microbatch.
+
+    All randomness comes from features that `corrupt` gave, so it is each row's own: whatever the mesh, the microbatches
+    and the interruptions, a row is corrupted alike by the same parameters.
+
+    Args:
+      nets: the model's networks with their parameters, which get the gradient of what is made here.
+      batch: all features of some rows, [batch, model_length].
+
+    Returns:
+      The features, of which those that the model reads may be others, and some of `measures`.
+    """
+    del nets
+    return batch
+
+  def measure(self, nets: networks.Networks, hidden: Tensor, batch: Features) -> Features:
+    """The rest of `measures`, by the decoder's hidden states [batch, model_length, width]; JAX, none as a rule.
+
+    Args:
+      nets: as for `on_device`.
+      hidden: behind the final norm.
+      batch: as `on_device` left it.
+    """
+    del nets, hidden, batch
+    return {}
+
   def loss(self, cross_entropy: Tensor, weights: Tensor, batch: Features | None = None) -> dict[str, loss.LossTerm]:
     """Named loss terms.
 
     Args:
       cross_entropy, weights: float32 [batch, positions], nats; of the positions that are scored, at most
-        `max_supervised` a row, in order.
-      batch: all features of the same rows, [batch, model_length], and 'text_tokens', int32 [batch].
+        `max_supervised` a row, in order. Of an objective that does not predict tokens, zeros and the weights of all.
+      batch: all features of the same rows, [batch, model_length], 'text_tokens', int32 [batch], and `measures`.
 
     Returns:
-      Terms whose denominators depend on `weights` and `batch` alone.
+      Terms whose denominators depend on `weights` and on what `corrupt` gave alone, not on `measures`. A term of
+      coefficient 0 is only shown.
     """
     del batch
     return loss.weighted_cross_entropy(cross_entropy, weights)

@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 
 import tensorflow as tf
 
-from . import base, features, random, schedules, scorers, units
+from . import base, features, random, schedules, scorers, scoring, units
 from .attention import BIDIRECTIONAL, AttentionSpec
 
 _SELECT, _CROSSING, _ACTION, _RANDOM_TOKEN, _OVERLAPS = 0, 1, 2, 3, 4  # random streams; units.select_units takes two
@@ -169,5 +169,5 @@ class MaskedLM(base.Objective):
     over = self.max_overshoot if self.unit != 'token' and self.last_unit == 'chance' else 0
     return min(text_length, max(1, round(text_length * schedules.largest(self.rate))) + over)
 
-  def scorer(self, special):
+  def scorer(self, special: base.SpecialTokens) -> scoring.Scorer:
     return scorers.PseudoLikelihood(mask=special.mask, shifted=self.shifted)

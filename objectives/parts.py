@@ -185,5 +185,10 @@ def _check_parts(kind: str, parts: Any) -> None:
       raise UserError(f'{kind}.parts: {name} is {given}, which is no objective; give one of unmask.objectives.')
     if part.static_copies:
       raise UserError(f'{kind}.parts: {name} has static_copies={part.static_copies}; set {kind}.static_copies.')
+    if part.beside or type(part).on_device is not base.Objective.on_device:
+      raise UserError(
+        f'{kind}.parts: {name} has networks or a stage on the device, which would read the rows of all parts; train it '
+        'by itself.'
+      )
     if _PARTS in part.more_features:
       raise UserError(f'{kind}.parts: {name} has parts itself; name those here.')

@@ -70,7 +70,12 @@ def uniform(seeds: tf.Tensor, stream: int, counters: tf.Tensor | int) -> tf.Tens
   return tf.cast(tf.bitwise.right_shift(bits(seeds, stream, counters), _u32(8)), tf.float32) * 2.0**-24
 
 
-def integers(seeds: tf.Tensor, stream: int, counters: tf.Tensor | int, low: int, high: int) -> tf.Tensor:
-  """Uniform int32 in [low, high), [batch, n]; the bias of the multiply-shift is below (high - low) / 2**32."""
-  wide = tf.cast(bits(seeds, stream, counters), tf.int64) * (high - low)
+def integers(
+  seeds: tf.Tensor, stream: int, counters: tf.Tensor | int, low: tf.Tensor | int, high: tf.Tensor | int
+) -> tf.Tensor:
+  """Uniform int32 in [low, high), [batch, n]; the bias of the multiply-shift is below (high - low) / 2**32.
+
+  `low` and `high` may be int32 tensors, such as a row's length.
+  """
+  wide = tf.cast(bits(seeds, stream, counters), tf.int64) * tf.cast(high - low, tf.int64)
   return tf.cast(tf.bitwise.right_shift(wide, tf.constant(32, tf.int64)), tf.int32) + low

@@ -66,7 +66,8 @@ class LocalText:
     pattern: a glob. A '.jsonl' or '.json' file has one JSON object a line; any other file is one document, or several
       where `separator` is given.
     text_field: the field of a JSON line that holds the text.
-    separator: splits a plain text file into documents, for example '\\n\\n\\n'; None keeps the file whole.
+    separator: splits a plain text file into documents, for example '\\n\\n\\n', for which a shell wants quotes within
+      quotes: --gin.LocalText.separator="'\\n\\n\\n'"; None keeps the file whole.
     label_field: the field of a JSON line that holds its class, text or a whole number, where there is one.
   """
 

@@ -1,6 +1,7 @@
 """Eight virtual CPU devices, and corpora that tests share."""
 
 import contextlib
+import dataclasses
 import fcntl
 import os
 import pathlib
@@ -54,6 +55,15 @@ def default_task():
 
 
 @pytest.fixture(scope='session')
+def tiny_task(default_task):
+  """The same corpus with 1,024 ids, prepared as `runs.TINY` wants it: an update takes a quarter of the time."""
+  task = dataclasses.replace(default_task, vocabulary_size=1024)
+  with _alone('default_text'):
+    task.prepare(say=lambda line: None)
+  return task
+
+
+@pytest.fixture(scope='session')
 def default_source(default_task):
   """Rows of 64 tokens of the default corpus."""
   from unmask.tasks import pipeline
@@ -82,7 +92,7 @@ def transformers(tmp_path_factory):
 
 
 @pytest.fixture(scope='session')
-def zygote(default_task, kept_programs, tmp_path_factory):
+def zygote(default_task, tiny_task, kept_programs, tmp_path_factory):
   """Starts training processes in milliseconds: `tests/faults/runs.py`."""
   import runs
 

@@ -12,6 +12,7 @@ from unmask.objectives import (
   base,
   bottleneck,
   causal_masked,
+  electra,
   fill_in_the_middle,
   forgetful_causal,
   masked_diffusion,
@@ -101,6 +102,12 @@ class Row:
 def _in_place(clean: dict, row: dict) -> np.ndarray:
   """Inputs where nothing was done, targets where they are scored."""
   return np.where(row['decoder_loss_weights'] > 0, row['decoder_target_tokens'], row['decoder_input_tokens'])
+
+
+def _where_drawn(clean: dict, row: dict) -> np.ndarray:
+  """Inputs where the generator draws nothing, targets where it does."""
+  assert (row['decoder_loss_weights'] == (row['decoder_segment_ids'] > 0)).all()
+  return np.where(row['decoder_highest'] > 0, row['decoder_target_tokens'], row['decoder_input_tokens'])
 
 
 def _shifted(clean: dict, row: dict) -> np.ndarray:
@@ -323,6 +330,7 @@ TABLE = {
     _in_place,
     share=0.632,
   ),
+  'electra': Row(electra.Electra, _where_drawn, share=0.15, exact=_budget(0.15), hides=False),
   'noise_strategies': Row(noise_strategies.NoiseStrategies, _in_place, flat=False),
   'token_replacement': Row(token_replacement.TokenReplacement, _in_place, share=0.491, hides=False),
   'salient_span_budget': Row(lambda: salient_span.SalientSpan(form='budget'), _in_place, flat=False),

@@ -9,6 +9,8 @@ from ... import UserError
 from .. import files, metrics
 from . import axes
 
+_ONE_OF = ('gin/objectives', 'gin/attention')
+
 FAILED = 'failed.json'
 
 
@@ -53,8 +55,10 @@ class Cell:
 
   @property
   def gin_files(self) -> tuple[str, ...]:
-    """What it adds to the run's file."""
-    return tuple(file for option in self.options.values() for file in option.files)
+    """What it adds to the run's file; of several objectives or attention rules the last, which takes their place."""
+    files = [file for option in self.options.values() for file in option.files]
+    last = {os.path.dirname(file): file for file in files}
+    return tuple(file for file in files if last[os.path.dirname(file)] == file or os.path.dirname(file) not in _ONE_OF)
 
   @property
   def lines(self) -> tuple[str, ...]:

@@ -38,6 +38,7 @@ gather() {
     [ -f "$WHEEL" ] || stop_here "WHEEL is '$WHEEL', and there is no such file."
     cp "$WHEEL" "$1/"
   else
+    rm -rf "${TOP:?}/build" # an older wheel's: what has gone from the code would be in this one too
     python3 -m pip wheel --quiet --no-deps --wheel-dir "$1" "$TOP"
   fi
   for name in constraints requirements requirements-gcs requirements-tpu-compile; do cp "$TOP/$name.txt" "$1/"; done

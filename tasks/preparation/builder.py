@@ -151,8 +151,9 @@ class Builder:
     counts = self._engine.read(self._job, corpus, longest)
     if not 0 < counts.held_out < counts.documents:
       raise UserError(
-        f'The corpus has {counts.documents} documents, of which {counts.held_out} fall in the validation split; it '
-        'needs some of both: add documents, split them with LocalText.separator, or lower VALIDATION_ONE_IN.'
+        f'Documents found: {counts.documents:,}, of which in the validation split: {counts.held_out:,}; some must be '
+        'in it and some not: add documents, lower VALIDATION_ONE_IN, or split files of plain text, at line ends for '
+        """example by --gin.LocalText.separator="'\\n'"."""
       )
     line = f'{counts.documents:,} documents, {counts.held_out:,} of them for validation'
     if counts.cut:

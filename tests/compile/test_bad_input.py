@@ -35,6 +35,9 @@ def _elsewhere(monkeypatch, tmp_path):
     (['--topology=v5e:2x2', '--gin.BATCH_SIZE=0'], 'batch_size=0 must be a whole number'),
     (['--topology=v5e:2x2', '--json=nowhere/x.json'], '--json=nowhere/x.json cannot be written'),
     (['--topology=v5e:2x2', '--topology=v5e:2x4', '--search'], '--search is for one topology'),
+    (['--topology=v5e:2x2', '--search_remat=full'], '--search_remat is of --search'),
+    (['--topology=v5e:2x2', '--write=x.gin'], '--write is of --search'),
+    (['--topology=v5e:2x2', '--search', '--markdown'], '--markdown is not for --search'),
     (['--topology=v5e:2x2', '--search', '--search_remat=half'], '--search_remat has half'),
     (['--topology=v5e:2x2', '--search', '--search_mesh=fsdp=3'], 'does not fit 4 devices'),
     (

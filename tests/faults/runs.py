@@ -26,6 +26,7 @@ TINY = DECODER | {
   'EVAL_PERIOD': 0,
   'Evaluation.batches': 1,
   'TASK_FEATURE_LENGTHS': "{'targets': 64}",
+  'VOCABULARY_SIZE': 1024,  # see conftest's tiny_task
   'DATA_DIR': str(ROOT / 'data'),
   'DOWNLOAD_DIR': str(ROOT / 'data' / 'downloads'),
   'train.log_period': 1,

@@ -8,10 +8,11 @@ import shutil
 import numpy as np
 import pytest
 import runs
+import virtual_devices
 from unmask import UserError
 from unmask.launch import checkpoints
 
-SETTINGS = {'TRAIN_STEPS': 9, 'CHECKPOINT_PERIOD': 3}
+SETTINGS = {'TRAIN_STEPS': 9, 'CHECKPOINT_PERIOD': 3, 'environment': {'XLA_FLAGS': virtual_devices.flags(1)}}
 DAMAGES = ('flip', 'truncate', 'remove', 'empty', 'half')
 
 

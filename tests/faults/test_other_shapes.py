@@ -3,6 +3,7 @@ within what float32 sums in another order allow.
 """
 
 import json
+import shutil
 
 import pytest
 import runs
@@ -19,11 +20,17 @@ def whole(zygote, tmp_path_factory):
   return runs.lines(folder)
 
 
-@pytest.fixture
-def half(zygote, tmp_path):
+@pytest.fixture(scope='module')
+def stopped(zygote, tmp_path_factory):
   """Six of them."""
-  zygote.train(tmp_path, OBJECTIVE, devices=8, **SETTINGS | {'MeshConfig.fsdp': 2, 'train.stop_at': 6})
-  return tmp_path
+  folder = tmp_path_factory.mktemp('stopped') / 'run'
+  zygote.train(folder, OBJECTIVE, devices=8, **SETTINGS | {'MeshConfig.fsdp': 2, 'train.stop_at': 6})
+  return folder
+
+
+@pytest.fixture
+def half(stopped, tmp_path):
+  return shutil.copytree(stopped, tmp_path / 'run')
 
 
 def _assert_close(found: list[dict], expected: list[dict]) -> None:

@@ -53,8 +53,8 @@ def test_a_failed_cell_ends_no_other_and_can_be_tried_again(zygote, tmp_path):
     f"DATA_DIR = '{tmp_path / 'data'}'",
     'VOCABULARY_SIZE = 380',
   ]
-  lines = [line for line in LINES if 'DOWNLOAD_DIR' not in line]
-  home = [f"DOWNLOAD_DIR = '{runs.TINY['DOWNLOAD_DIR']}'"]
+  lines = [line for line in LINES if not line.startswith(('DOWNLOAD_DIR', 'VOCABULARY_SIZE'))]
+  home = [f"DOWNLOAD_DIR = '{runs.TINY['DOWNLOAD_DIR']}'", 'VOCABULARY_SIZE = 1024']
   argv = _argv(
     tmp_path / 'runs', {'corpus': {'none': files, 'own': home}}, 2, f'--gin.BINDINGS={[*lines, "TRAIN_STEPS = 2"]}'
   )

@@ -50,6 +50,7 @@ def test_flags(argv, sign, capfd):
   [
     (('gin/runs/pretrian.gin',), {}, ("'gin/runs/pretrian.gin'", 'pretrain.gin')),
     (('gin/runs/pretrain.gin', 'gin/objectives/mml.gin'), {}, ("'gin/objectives/mml.gin'", 'mlm.gin')),
+    (('gin/runs/pretrain.gin', 'no_team/run.gin'), {}, ("'no_team/run.gin'", 'installed package')),
     (('gin/runs/pretrain.gin',), {}, ('OBJECTIVE', 'gin/objectives/next_token.gin')),
     (RUN, {'TRAIN_STEPZ': 7}, ('TRAIN_STEPZ', 'TRAIN_STEPS')),
     (RUN, {'MaskedLM.rat': 0.2}, ("'rat'", 'did you mean rate?')),
@@ -125,7 +126,7 @@ def test_corpora(tmp_path, capfd):
   (tmp_path / 'deep.jsonl').write_text('[' * 5000)
   _refused(capfd, _local(tmp_path, str(tmp_path / 'deep.jsonl')), 'deep.jsonl line 1')
   (tmp_path / 'one.txt').write_text('A single short document.')
-  _refused(capfd, _local(tmp_path, str(tmp_path / 'one.txt')), '1 documents')
+  _refused(capfd, _local(tmp_path, str(tmp_path / 'one.txt')), 'Documents found: 1,', 'LocalText.separator=')
   for i in range(60):
     (tmp_path / f'few{i}.txt').write_text(f'Words {i}.')
   _refused(

@@ -12,7 +12,9 @@ from unmask.objectives import causal_masked, masked_lm, meap, preprocessor
 from unmask.objectives.base import MODEL_FEATURES, Objective
 from unmask.tasks import convert, pipeline, rows, vocabularies
 
-OF_TEXT = sorted(name for name, entry in TABLE.items() if 'answer_ids' not in entry.make().units)
+_FIRST = {type(entry.make()): name for name, entry in reversed(TABLE.items())}  # variants share their classes
+OF_TEXT = sorted(name for name in _FIRST.values() if 'answer_ids' not in TABLE[name].make().units)
+OF_TEXT += ['mntp', 'prefix_lm_causal']  # that are shifted, or causal, where the first of their class is not
 
 
 @pytest.mark.parametrize('name', OF_TEXT)

@@ -129,6 +129,7 @@ def test_show(folder, tmp_path, capfd):
     (['lexicon', 'show', '--file=/nowhere.tsv', '--top=0'], '--top'),
     (['lexicon', 'build', '--engine=spark'], '--engine'),
     (['lexicon', 'build', '--', '--runner=DirectRunner'], '--engine=beam'),
+    (['lexicon', 'build', '--engine=beam', '--memory=512'], '--memory is of the local engine'),
     (['lexicon', 'build', _TASK, '--gin.TEXT_PATTERN=/nowhere/*'], '/nowhere/*'),
     (['lexicon', 'build', '--gin.LEXICON_MEASURE=pim'], "'pim'"),
     (['lexicon', 'build', '--gin.LEXICON_MEASUR=pmi'], 'LEXICON_MEASURE'),

@@ -164,6 +164,8 @@ def test_every_cell_and_how_to_submit_it_is_in_the_readme(tmp_path):
     ('skypilot', ['--accelerator=v9:4x4'], '--accelerator=v9:4x4 names the chip v9'),
     ('skypilot', ['--accelerator=8x H100'], 'neither a TPU slice'),
     ('skypilot', ['--accelerator=H100:8', '--image=i'], '--image is not for --engine=skypilot'),
+    ('skypilot', ['--accelerator=H100:8', '--no-judge'], '--no-judge is not for --engine=skypilot'),
+    ('local', ['--no-spot'], '--spot is not for --engine=local'),
     ('jobset', ['--accelerator=v5e:4x4'], 'needs --image'),
     ('jobset', ['--accelerator=v5e:1x2', '--image=i'], 'small slices are 1x1, 2x2 and 2x4'),
     ('jobset', ['--accelerator=v5p:1x1x3', '--image=i'], 'no whole number of hosts'),

@@ -34,6 +34,7 @@ def session(tmp_path_factory) -> Cloud:
   for path in ROOT.iterdir():
     if path.name in ('launch', 'gin') or path.suffix == '.txt':
       (folder / path.name).symlink_to(path)
+  (folder / 'build' / 'lib').mkdir(parents=True)  # an older wheel's
   script = cloud.folder / 'bin' / 'unmask'
   script.write_text(forks.SCRIPT)
   script.chmod(0o755)
@@ -83,6 +84,7 @@ def test_the_page_on_tpu_vms(session):
   wheels = [call[-1] for call in session.calls('python3')]
   assert all(pathlib.Path(wheel, 'launch', 'tpu').is_dir() for wheel in wheels)  # of the checkout
   assert len(wheels) == 3
+  assert not (session.folder.parent / 'build').exists()  # else what has gone from the code would be in the wheel
 
 
 def test_the_page_on_gke(session):

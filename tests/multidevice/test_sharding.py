@@ -1,13 +1,14 @@
 """Sharded equals single: the same updates on every mesh of eight virtual devices, and in microbatches."""
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
 import pytest
 from objective_table import TABLE, corrupt, make_rows
 from unmask import UserError
-from unmask.launch import mesh, optimizers, state, step
+from unmask.launch import mesh, networks, optimizers, state, step
 from unmask.models.config import DecoderConfig
 from unmask.models.decoder import Decoder
 from unmask.objectives.base import MODEL_FEATURES
@@ -32,15 +33,23 @@ def _batches(name: str, count: int = 3) -> list[dict]:
   return [{k: v for k, v in batch.items() if k in known} | extra for batch, extra in zip(batches, text, strict=True)]
 
 
-def _train(name: str, on: mesh.MeshConfig, devices: int, microbatches: int = 1, optimizer: str = 'adamw', batches=None):
+def _train(
+  name: str,
+  on: mesh.MeshConfig,
+  devices: int,
+  microbatches: int = 1,
+  optimizer: str = 'adamw',
+  batches=None,
+  config: DecoderConfig = CONFIG,
+):
   """Losses and final parameters after three updates, on three batches unless others are given."""
   objective = TABLE[name].make()
   device_mesh = on.build(jax.devices()[:devices])
-  decoder = Decoder(CONFIG)
+  decoder, beside = Decoder(config), networks.beside(objective, config)
   transform = optimizers.Optimizer(name=optimizer, schedule=optimizers.Schedule(peak=1e-2, warmup_steps=1)).build(10)
   scoring = step.Scoring(objective, objective.max_supervised(32), z_loss=1e-4)
   with mesh.context(device_mesh):
-    current = state.create(decoder, transform, device_mesh, seed=0)
+    current = state.create(decoder, transform, device_mesh, 0, beside)
     update = jax.jit(step.make_train_step(decoder, scoring, transform, microbatches))
     losses = []
     for batch in batches or _batches(name):
@@ -49,15 +58,13 @@ def _train(name: str, on: mesh.MeshConfig, devices: int, microbatches: int = 1, 
     return losses, jax.tree.map(np.asarray, current.params), current
 
 
-@pytest.fixture(scope='module')
-def single():
-  return {name: _train(name, mesh.MeshConfig(), 1) for name in ('next_token', 'mlm')}
+_single = functools.cache(lambda name: _train(name, mesh.MeshConfig(), 1)[:2])
 
 
 @pytest.mark.parametrize('on', MESHES, ids=str)
 @pytest.mark.parametrize('name', ['next_token', 'mlm'])
-def test_every_mesh_gives_the_same_updates(name, on, single):
-  want, params, _ = single[name]
+def test_every_mesh_gives_the_same_updates(name, on):
+  want, params = _single(name)
   got, sharded, _ = _train(name, on, 8)
   for a, b in zip(want, got, strict=True):
     assert a == pytest.approx(b, rel=2e-4)
@@ -66,7 +73,7 @@ def test_every_mesh_gives_the_same_updates(name, on, single):
 
 @pytest.mark.parametrize('name', ['span_corruption', 'masked_diffusion_blocks', 'bottleneck_of_three'])
 def test_levels_blocks_and_groups_are_split_as_tokens_are(name):
-  want, params, _ = _train(name, mesh.MeshConfig(), 1)
+  want, params = _single(name)
   length = TABLE[name].make().model_length(32)
   split = (
     mesh.MeshConfig(data=2, tensor=2, sequence=2) if length % 2 == 0 else mesh.MeshConfig(data=2, fsdp=2, tensor=2)
@@ -77,15 +84,42 @@ def test_levels_blocks_and_groups_are_split_as_tokens_are(name):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-4), params, sharded)
 
 
-@pytest.mark.parametrize('microbatches', [2, 4])
-@pytest.mark.parametrize('name', ['next_token', 'mlm', 'causal_masked', 'salient_span', 'masked_diffusion'])
+@pytest.mark.parametrize(
+  ('name', 'microbatches'),
+  [('next_token', 4), ('mlm', 2), ('mlm', 4), ('causal_masked', 2), ('salient_span', 4), ('masked_diffusion', 4)],
+)
 def test_microbatches_give_the_gradient_of_the_whole_batch(name, microbatches):
   """Also where microbatches hold unequal numbers of supervised tokens: no mean of means."""
-  want, params, _ = _train(name, mesh.MeshConfig(), 1)
+  want, params = _single(name)
   got, parts, _ = _train(name, mesh.MeshConfig(data=2), 2, microbatches)
   for a, b in zip(want, got, strict=True):
     assert a == pytest.approx(b, rel=2e-4)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-4), params, parts)
+
+
+@pytest.fixture(scope='module')
+def beside():
+  """A generator and a detector beside a decoder of many heads, of which the generator has a quarter."""
+  config = dataclasses.replace(CONFIG, num_heads=16, num_kv_heads=8)
+  return config, _train('electra', mesh.MeshConfig(), 1, config=config)
+
+
+@pytest.mark.parametrize(
+  ('on', 'devices', 'microbatches'),
+  [(mesh.MeshConfig(data=1, fsdp=2, sequence=2, tensor=2), 8, 1), (mesh.MeshConfig(), 1, 4)],
+  ids=['all axes', 'microbatches'],
+)
+def test_networks_beside_the_decoder_too(on, devices, microbatches, beside):
+  """What is drawn is each row's own, however the vocabulary, the positions and the rows are split."""
+  config, (want, params, _) = beside
+  got, split, current = _train('electra', on, devices, microbatches, config=config)
+  assert 0.5 < want[-1]['replaced'] <= 1
+  for a, b in zip(want, got, strict=True):
+    assert a == pytest.approx(b, rel=2e-4)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-4), params, split)
+  if 'tensor' in current.params['embedding'].sharding.spec:
+    assert tuple(current.params['generator']['blocks']['mlp']['gate_up'].sharding.spec)[1:4] == ('fsdp', None, 'tensor')
+    assert tuple(current.params['detector']['dense'].sharding.spec)[:1] == ('fsdp',)
 
 
 @pytest.mark.parametrize('name', ['adafactor', 'lion', 'muon'])

@@ -166,6 +166,14 @@ def test_salient_span_masks_one_whole_span_of_each_passage():
   assert len(seen) > 400
 
 
+def test_integers_go_up_to_what_a_graph_knows():
+  seeds, high = random.row_seeds(0, tf.zeros(2000, tf.int64), tf.range(2000, dtype=tf.int64)), tf.constant(7)
+  drawn = random.integers(seeds, 0, 1, 3, high).numpy()
+  np.testing.assert_array_equal(drawn, random.integers(seeds, 0, 1, 3, 7))
+  assert scipy.stats.chisquare(np.bincount(drawn[:, 0])[3:]).pvalue > 1e-3
+  assert drawn.max() == 6
+
+
 def test_salient_span_is_chosen_uniformly():
   rows = documents(1, 64)
   rows['salient_ids'][:] = 0

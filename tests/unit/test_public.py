@@ -10,7 +10,7 @@ import sys
 
 import pytest
 import unmask
-from unmask.launch import config, loop
+from unmask.launch import cli, config, loop
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PACKAGES = ('objectives', 'tasks')
@@ -57,8 +57,21 @@ def test_the_page_of_the_public_names_is_up_to_date():
   assert (ROOT / 'docs' / 'api.md').read_text(encoding='utf-8') == page, 'run python docs/make_api.py'
 
 
+def test_the_version_is_said(capsys):
+  assert cli.main(['--version']) == 0
+  assert capsys.readouterr().out == f'unmask {unmask.__version__}\n'
+
+
 def test_the_changelog_knows_this_version():
   assert re.search(rf'^## \[{re.escape(unmask.__version__)}\]', (ROOT / 'CHANGELOG.md').read_text(), re.MULTILINE)
+
+
+def test_what_is_run_elsewhere_is_there_to_be_run():
+  said = re.findall(r'`([^`]+)`', (ROOT / 'docs' / 'elsewhere.md').read_text())
+  files = {word for text in said for word in text.split() if re.match(r'(tests|launch|gin)/', word)}
+  assert len(files) > 15
+  assert not [file for file in files if not (ROOT / file).exists()]
+  assert {text.split()[1] for text in said if text.startswith('unmask ')} <= set(cli.COMMANDS)
 
 
 @pytest.mark.usefixtures('seqio_registry')

@@ -1,12 +1,14 @@
 """The helpers that register other people's corpora, and what is said when one is registered or read wrongly."""
 
 import itertools
+import re
 
 import numpy as np
 import pytest
 import seqio
 import tensorflow as tf
 import unmask
+from unmask.launch import config
 from unmask.tasks import pipeline
 
 LENGTH = {'targets': 32}
@@ -152,6 +154,26 @@ def test_a_malformed_registration_names_the_task_and_the_mend(case):
   with pytest.raises(unmask.UserError, match=said) as caught:
     wrong()
   assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+  ('wrong', 'said'),
+  [
+    ("unmask.tasks.register('t_x', source)", "A seqio Task named 't_x' is registered already: .* first"),
+    ("seqio.TaskRegistry.add('t_x', source, {})", "A seqio Task or Mixture named 't_x' is registered already: .* once"),
+    ("unmask.tasks.regster('t_x', source)", "gin: module 'unmask.tasks' has no attribute 'regster'"),
+  ],
+)
+def test_a_module_that_a_gin_file_names_says_what_is_wrong_with_it(wrong, said, monkeypatch, tmp_path):
+  _registered()
+  name = f'wrong_{abs(hash(wrong))}'
+  lines = ['import seqio', 'import unmask', "source = seqio.TextLineDataSource({'train': 'x.txt'})", wrong]
+  (tmp_path / f'{name}.py').write_text('\n'.join(lines))
+  (tmp_path / 'run.gin').write_text(f'from __gin__ import dynamic_registration\nimport {name}\n')
+  monkeypatch.syspath_prepend(tmp_path)
+  with pytest.raises(unmask.UserError) as caught:
+    config.load(['run.gin'], [], [str(tmp_path)])
+  assert re.fullmatch(rf'{said} \(\S+/run\.gin, line 2: import {name}\)\.', str(caught.value)), str(caught.value)
 
 
 _TOKENIZE = seqio.preprocessors.tokenize

@@ -1,0 +1,128 @@
+"""The networks that an objective has beside its decoder: made of modules, initialised, counted, and handed to it.
+
+A kind of network is a row of `_KINDS`: what it is called in `objectives.networks`, the module of `models` that it is,
+and how its FLOPs are counted. No TensorFlow.
+"""
+
+import dataclasses
+import zlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from .. import UserError
+from ..models import decoder as decoder_lib
+from ..models import detector, head, sampling, tower
+from ..models.config import DecoderConfig
+from ..models.decoder import Decoder
+from ..objectives import networks as kinds
+
+Batch = dict[str, jax.Array]
+Beside = tuple[tuple[str, Any], ...]
+"""Names and modules, each with `initial`; hashable, as the decoder is."""
+
+
+class _Kind(NamedTuple):
+  """A module by what an objective says and the decoder's shape; its FLOPs by (module, what was said, positions,
+  length, causal).
+  """
+
+  make: Callable[[Any, DecoderConfig], Any]
+  flops: Callable[[Any, Any, float, int, bool], float]
+
+
+_KINDS: dict[type, _Kind] = {
+  kinds.Tower: _Kind(
+    lambda said, model: tower.Tower(tower.narrowed(model, said.width, said.layers), model),
+    lambda module, said, positions, length, causal: module.train_flops(
+      positions, length, causal, said.scored * positions, said.drawn * positions
+    ),
+  ),
+  kinds.Detector: _Kind(
+    lambda said, model: detector.Detector(model),
+    lambda module, said, positions, length, causal: module.train_flops(positions),
+  ),
+}
+
+
+def beside(objective: Any, model: DecoderConfig) -> Beside:
+  """The modules of an objective, for a decoder of a shape; UserError for a name that the decoder has itself."""
+  for name in objective.beside:
+    if name in kinds.TAKEN:
+      raise UserError(f'{type(objective).__name__}.beside has the name {name!r}, which the decoder needs itself.')
+  return tuple((name, _KINDS[type(said)].make(said, model)) for name, said in sorted(objective.beside.items()))
+
+
+def train_flops(objective: Any, model: DecoderConfig, positions: float, length: int) -> float:
+  """Model FLOPs of one update of all networks beside the decoder, on so many positions of rows of `length`."""
+  causal, modules = objective.attention.kind == 'causal', dict(beside(objective, model))
+  return sum(
+    _KINDS[type(said)].flops(modules[name], said, positions, length, causal) for name, said in objective.beside.items()
+  )
+
+
+def initial(modules: Beside, key: jax.Array) -> dict:
+  """Fresh parameters by name, boxed; each network's are drawn from the key and its name alone."""
+  fold = lambda name: jax.random.fold_in(key, np.uint32(zlib.crc32(name.encode())))
+  return {name: module.initial(fold(name)) for name, module in modules}
+
+
+def rule(batch: Batch, attention: Any) -> dict[str, Any]:
+  """What the decoder, or a tower, is told of an attention rule for a batch."""
+  return {
+    'ordered': attention.ordered,
+    'table': attention.table,
+    'levels_BxL': _levels(batch, attention),
+    'groups_BxL': batch.get('decoder_groups') if attention.table else None,
+  }
+
+
+def _levels(batch: Batch, attention: Any) -> jax.Array | None:
+  if attention.levels and 'decoder_levels' not in batch:
+    raise ValueError('an attention rule with levels needs decoder_levels in the batch')
+  if attention.block > 1:
+    return batch['decoder_positions'] // attention.block
+  return batch['decoder_levels'] if attention.levels else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Bound:
+  """An objective's networks with their parameters; see `objectives.networks.Networks`.
+
+  Attributes:
+    decoder: beside which they are.
+    objective: gives `beside` and `attention`.
+    params: unboxed, of the decoder and of the networks.
+  """
+
+  decoder: Decoder
+  objective: Any
+  params: dict
+
+  def positions(self, wanted: jax.Array, bound: int) -> jax.Array:
+    return head.scored_positions(wanted, bound)
+
+  def tower(self, name: str, batch: Batch, index: jax.Array) -> jax.Array:
+    return self._module(name).apply(
+      {'params': self.params[name]},
+      decoder_lib.embed(self.decoder.config, self.params['embedding'], batch['decoder_input_tokens']),
+      batch['decoder_positions'],
+      batch['decoder_segment_ids'],
+      index,
+      **rule(batch, self.objective.attention),
+    )
+
+  def head(self, name: str, hidden: jax.Array) -> jax.Array:
+    return self._module(name).apply({'params': self.params[name]}, hidden)
+
+  def cross_entropy(self, hidden: jax.Array, targets: jax.Array) -> jax.Array:
+    return head.score(hidden, targets, self.params, self.decoder.config).cross_entropy
+
+  def draw(self, hidden: jax.Array, noise: jax.Array, lowest: jax.Array, highest: jax.Array) -> jax.Array:
+    return sampling.draw(hidden, noise, lowest, highest, self.params, self.decoder.config)
+
+  def _module(self, name: str) -> nn.Module:
+    return dict(beside(self.objective, self.decoder.config))[name]

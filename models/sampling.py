@@ -1,0 +1,92 @@
+"""Tokens drawn on the device by the output head's probabilities: the best of the logits, each with Gumbel noise added.
+
+The noise of a token is a hash of 32 random bits that its position comes with and of its id, so what is drawn does not
+depend on how rows, positions or the vocabulary are split over devices. As in `head`, no [batch, length, vocabulary]
+array is ever alive, and each device goes through its own rows with its part of the vocabulary.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+from . import head, logical_axes
+from .config import DecoderConfig
+
+_GOLDEN = 0x9E3779B9  # 2**32 / golden ratio: spreads consecutive ids apart before mixing
+
+
+def draw(
+  hidden_BxNxD: jax.Array,
+  noise_BxN: jax.Array,
+  lowest_BxN: jax.Array,
+  highest_BxN: jax.Array,
+  params: dict,
+  config: DecoderConfig,
+) -> jax.Array:
+  """A token for each position, int32 [B, N], from softmax of its logits over a range of ids; not differentiated.
+
+  Args:
+    hidden_BxNxD: hidden states that the output head reads.
+    noise_BxN: int32, random bits.
+    lowest_BxN, highest_BxN: int32, the half-open range of ids; of an empty one any id comes.
+    params, config: of the decoder, unboxed.
+  """
+  kernel = jax.lax.stop_gradient(head.output_kernel(params, config)).astype(config.dtype)
+  rows = jax.lax.stop_gradient(hidden_BxNxD), noise_BxN, lowest_BxN, highest_BxN
+  mesh = logical_axes.mesh()
+  if mesh.empty or mesh.size == 1 or hidden_BxNxD.shape[0] % logical_axes.batch_ways(mesh.shape):
+    return _draw_rows(rows, kernel, config.loss_chunk, None)
+
+  def draw_shard(rows: tuple[jax.Array, ...], kernel: jax.Array) -> jax.Array:
+    return _draw_rows(rows, jax.lax.all_gather(kernel, 'fsdp', axis=1, tiled=True), config.loss_chunk, 'tensor')
+
+  divides = hidden_BxNxD.shape[1] % mesh.shape['sequence'] == 0
+  place = PartitionSpec(logical_axes.BATCH, 'sequence' if divides else None)
+  return jax.shard_map(draw_shard, in_specs=(place, PartitionSpec('tensor', 'fsdp')), out_specs=place, check_vma=False)(
+    rows, kernel
+  )
+
+
+def _draw_rows(rows: tuple[jax.Array, ...], kernel_VxD: jax.Array, chunk: int, vocab_axis: str | None) -> jax.Array:
+  """Draws for some rows, `chunk` positions at a time, where V is this device's part of the vocabulary."""
+  count = rows[0].shape[1]
+  chunks = max(1, -(-count // chunk))
+  size = -(-count // chunks)
+  padded = [jnp.pad(x, ((0, 0), (0, chunks * size - count)) + ((0, 0),) * (x.ndim - 2)) for x in rows]
+  split = tuple(x.reshape(x.shape[0], chunks, size, *x.shape[2:]).swapaxes(0, 1) for x in padded)
+  drawn = jax.lax.map(lambda chunk: _best(chunk, kernel_VxD, vocab_axis), split)
+  return drawn.swapaxes(0, 1).reshape(rows[0].shape[0], chunks * size)[:, :count]
+
+
+def _best(rows: tuple[jax.Array, ...], kernel_VxD: jax.Array, vocab_axis: str | None) -> jax.Array:
+  hidden_BxCxD, noise_BxC, lowest_BxC, highest_BxC = rows
+  part = kernel_VxD.shape[0]
+  ids = jnp.arange(part, dtype=jnp.int32)
+  if vocab_axis is not None:
+    ids += jax.lax.axis_index(vocab_axis) * part
+  logits = jnp.einsum('...d,vd->...v', hidden_BxCxD, kernel_VxD, preferred_element_type=jnp.float32)
+  able = (ids[None, None] >= lowest_BxC[..., None]) & (ids[None, None] < highest_BxC[..., None])
+  noisy = jnp.where(able, logits + gumbel(noise_BxC, ids), -jnp.inf)
+  best = ids[noisy.argmax(axis=-1)]
+  if vocab_axis is None:
+    return best
+  mine = noisy.max(axis=-1)
+  top = jax.lax.pmax(mine, vocab_axis)
+  return jax.lax.pmin(jnp.where(mine == top, best, jnp.iinfo(jnp.int32).max), vocab_axis)
+
+
+def gumbel(noise_BxN: jax.Array, ids_V: jax.Array) -> jax.Array:
+  """Gumbel noise of each id at each position, float32 [B, N, V]: a function of the position's bits and the id."""
+  bits = noise_BxN.astype(jnp.uint32)[..., None]
+  counter = (ids_V.astype(jnp.uint32) * jnp.uint32(_GOLDEN) + jnp.uint32(1))[None, None]
+  mixed = _mix(_mix(bits ^ counter) + bits * jnp.uint32(_GOLDEN))
+  # The middles of 2**23 equal parts of the unit interval: neither 0 nor 1.
+  uniform = (mixed >> 9).astype(jnp.float32) * 2.0**-23 + 2.0**-24
+  return -jnp.log(-jnp.log(uniform))
+
+
+def _mix(x: jax.Array) -> jax.Array:
+  """A bijection of uint32 with good avalanche, as in `objectives.random`."""
+  x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
+  x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
+  return x ^ (x >> 16)

@@ -1,0 +1,78 @@
+"""Networks beside the decoder: what an objective says it needs, and what it may then ask of them. No TensorFlow.
+
+An objective names its networks in `Objective.beside` and says of each what it is, as plain data. Whoever makes the
+model (`launch.networks`) builds them from modules of `models`, initialises them beside the decoder's parameters under
+the objective's names, and hands `Networks` to the objective's `on_device` and `measure`. They are trained with the
+decoder and saved with it; who reads a checkpoint for the decoder alone does not notice them.
+"""
+
+import dataclasses
+from typing import Any, Protocol
+
+from .. import UserError
+
+Array = Any
+TAKEN = ('embedding', 'blocks', 'final_norm', 'output')
+"""Names that no network can have: the decoder's own parameters stand beside it."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tower:
+  """A second decoder, narrower or shallower, that reads and predicts tokens by the first one's tables.
+
+  Attributes:
+    width: of its residual stream, heads and MLP, a share of the decoder's; above 0, at most 1.
+    layers: its blocks; None takes as many as the decoder has.
+    scored, drawn: shares of the positions at which its tokens are scored, and drawn; for counting FLOPs alone.
+  """
+
+  width: float = 1.0
+  layers: int | None = None
+  scored: float = 1.0
+  drawn: float = 0.0
+
+  def __post_init__(self) -> None:
+    if not 0 < self.width <= 1:
+      raise UserError(f'Tower.width is {self.width}; it is a share of the decoder, above 0 and at most 1.')
+    if self.layers is not None and (
+      isinstance(self.layers, bool) or self.layers != int(self.layers) or self.layers < 1
+    ):
+      raise UserError(f'Tower.layers is {self.layers}; give 1 or more, or None for as many as the decoder has.')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Detector:
+  """A head that gives one number to each position: a dense layer as wide as the decoder, gelu, a weighted sum."""
+
+
+Network = Tower | Detector
+
+
+class Networks(Protocol):
+  """What an objective may ask on the device. B is rows, L positions of a row, N some of them, D the width."""
+
+  def positions(self, wanted: Array, bound: int) -> Array:
+    """Where each row of `wanted`, [B, L], is not 0, in order, filled up with other positions: int32 [B, min(L, bound)].
+
+    Args:
+      wanted: at most `bound` of a row are not 0.
+      bound: static.
+    """
+
+  def tower(self, name: str, batch: dict[str, Array], index: Array) -> Array:
+    """What a `Tower` gives at some positions of a batch, [B, N, D]; it reads the batch as the decoder does."""
+
+  def head(self, name: str, hidden: Array) -> Array:
+    """What a `Detector` gives to hidden states [B, N, D], float32 [B, N]."""
+
+  def cross_entropy(self, hidden: Array, targets: Array) -> Array:
+    """-log p(target) in nats by the output head, float32 [B, N]; of [B, N, D] and int32 [B, N]."""
+
+  def draw(self, hidden: Array, noise: Array, lowest: Array, highest: Array) -> Array:
+    """A token for each position by the output head's probabilities at temperature 1, int32 [B, N]; no gradient.
+
+    Args:
+      hidden: [B, N, D].
+      noise: int32 [B, N], random bits; the token is a function of them and of the probabilities.
+      lowest, highest: int32 [B, N], the half-open range of ids to draw from; of an empty one any id comes.
+    """
