@@ -151,7 +151,6 @@ def test_the_family_is_every_objective(tmp_path, capfd):
     (['objectives/next_token', 'objectives/answers_only', 'tasks/prompted'], None),
     (['objectives/mlm', 'attention/causal'], 'PrefixLM.attention'),
     (['objectives/span_corruption', 'objectives/next_token'], 'SpanCorruption.rate'),
-    (['objectives/prefix_lm', 'attention/causal', 'attention/non_causal'], 'AttentionSpec.ordered'),
   ],
 )
 def test_a_shipped_file_may_be_used_in_part_but_not_be_of_no_use(files, idle):
