@@ -56,7 +56,7 @@ def test_flags(argv, sign, capfd):
     (RUN, {'MaskedLM.rat': 0.2}, ("'rat'", 'did you mean rate?')),
     (RUN, {'MaskLM.rate': 0.2}, ('MaskLM', 'did you mean MaskedLM?')),
     (RUN, {'MaskedLM.rate': 2.0}, ('MaskedLM.rate is 2.0',)),
-    (RUN, {'OBJECTIVE': '@electra.Electra()'}, ('Electra',)),
+    (RUN, {'OBJECTIVE': '@nobodys.Objective()'}, ('nobodys.Objective',)),
     (RUN, {'OBJECTIVE': '@masked_lm.MaskdLM()'}, ('MaskdLM', 'did you mean MaskedLM?')),
     (RUN, {'MaskedLM.rate': 'abc'}, ("MaskedLM.rate is 'abc'", 'a number')),
     (RUN, {'LEARNING_RATE': "'1'"}, ("Schedule.peak is LEARNING_RATE='1'", 'a number')),
