@@ -22,7 +22,7 @@ import virtual_devices
 from unmask.launch import reporting
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-FILES = ('gin/runs/pretrain.gin', 'gin/models/tiny.gin', 'gin/objectives/mlm.gin')
+FILES = ('gin/runs/pretrain.gin', 'gin/objectives/mlm.gin')
 
 
 def _get(address: str, path: str, data: bytes | None = None) -> bytes:
@@ -32,8 +32,8 @@ def _get(address: str, path: str, data: bytes | None = None) -> bytes:
 
 
 @pytest.fixture(scope='module')
-def bucket() -> Iterator[str]:
-  """The address of a server that has one bucket, named 'bucket'."""
+def bucket(kept_programs) -> Iterator[str]:
+  """The address of a server that has one bucket, named 'bucket'; programs are compiled once for all processes."""
   with socket.socket() as probe:
     probe.bind(('127.0.0.1', 0))
     port = probe.getsockname()[1]
@@ -47,7 +47,10 @@ def bucket() -> Iterator[str]:
   try:
     _until_it_answers(server, f'http://{address}')
     _get(f'http://{address}', 'storage/v1/b', json.dumps({'name': 'bucket'}).encode())
-    yield f'http://{address}'
+    with pytest.MonkeyPatch.context() as patch:
+      patch.setenv('JAX_ENABLE_COMPILATION_CACHE', 'true')
+      patch.setenv('JAX_COMPILATION_CACHE_DIR', str(kept_programs))
+      yield f'http://{address}'
   finally:
     server.kill()
     server.wait()
@@ -84,18 +87,12 @@ def _unmask(address: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def _train(address: str, model_dir: str, *more: str) -> subprocess.CompletedProcess[str]:
-  bindings = {
+  bindings = runs.TINY | {
     'MODEL_DIR': model_dir,
     'TRAIN_STEPS': 4,
-    'BATCH_SIZE': 8,
     'CHECKPOINT_PERIOD': 1,
     'EVAL_PERIOD': 2,
-    'train.log_period': 1,
-    'Evaluation.batches': 1,
     'CheckpointPolicy.keep': 2,
-    'TASK_FEATURE_LENGTHS': "{'targets': 64}",
-    'DATA_DIR': ROOT / 'data',
-    'DOWNLOAD_DIR': ROOT / 'data' / 'downloads',
   }
   given = [f'--gin_file={name}' for name in FILES] + [f'--gin.{name}={value}' for name, value in bindings.items()]
   return _unmask(address, 'train', *given, *more)
@@ -122,7 +119,7 @@ def _rows(model_dir: pathlib.Path) -> list[dict]:
   return [json.loads(line) for line in (model_dir / 'metrics.jsonl').read_text().splitlines()]
 
 
-def test_a_run_in_a_bucket_is_the_run_on_a_disk(bucket, default_task, tmp_path):
+def test_a_run_in_a_bucket_is_the_run_on_a_disk(bucket, tiny_task, tmp_path):
   there, here, copy = 'gs://bucket/folder/run', tmp_path / 'run', tmp_path / 'copy'
   for model_dir, *more in ((there, '--gin.train.stop_at=2'), (there,), (str(here),)):
     trained = _train(bucket, model_dir, *more)
@@ -208,7 +205,7 @@ def test_lines_go_on_in_another_object(bucket):
   assert _names(bucket, 'parts/metrics') == ['parts/metrics.1.jsonl', 'parts/metrics.jsonl']
 
 
-def test_a_bucket_that_is_not_there_is_named(bucket, default_task):
+def test_a_bucket_that_is_not_there_is_named(bucket, tiny_task):
   done = _train(bucket, 'gs://none/run')
   assert done.returncode == 2
   assert "unmask: MODEL_DIR 'gs://none/run' cannot be written: there is no such bucket or object" in done.stderr
