@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import os
+import select
 import sys
 
 from .. import __version__
@@ -27,10 +28,31 @@ COMMANDS = {
   'completion': 'print what a shell needs to complete unmask',
 }
 
+_NOBODY_READS = 141  # as a shell says of a command that SIGPIPE ended: `unmask report ... | head`
+
 
 def main(argv: list[str] | None = None) -> int:
   """Runs one command; returns its exit status."""
-  argv = sys.argv[1:] if argv is None else argv
+  try:
+    status = _run(sys.argv[1:] if argv is None else argv)
+    sys.stdout.flush()
+    return status
+  except BrokenPipeError:
+    if _is_read():  # it is another pipe that broke
+      raise
+    with open(os.devnull, 'w') as nowhere:  # for what is left to be printed when Python ends
+      os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    return _NOBODY_READS
+
+
+def _is_read() -> bool:
+  """Whether somebody still reads what is printed."""
+  output = select.poll()
+  output.register(sys.stdout.fileno(), 0)
+  return not any(event & select.POLLERR for _, event in output.poll(0))
+
+
+def _run(argv: list[str]) -> int:
   if '_ARGCOMPLETE' in os.environ:  # a shell completes a line
     from . import completion
 

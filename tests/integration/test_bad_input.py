@@ -5,6 +5,8 @@ half-written.
 import os
 import pathlib
 import re
+import subprocess
+import sys
 
 import pytest
 from test_gin_files import HOME, SHRINK, train
@@ -43,6 +45,17 @@ def _refused(capfd, status: int, *signs: str) -> None:
 )
 def test_flags(argv, sign, capfd):
   _refused(capfd, cli.main(argv), sign)
+
+
+def test_a_reader_that_goes_away():
+  """As `head` does: status 141, which a shell gives to what SIGPIPE ends, and not a word."""
+  read, write = os.pipe()
+  os.close(read)
+  done = subprocess.run(
+    [sys.executable, '-m', 'unmask.launch.cli', 'help'], stdout=write, stderr=subprocess.PIPE, check=False
+  )
+  os.close(write)
+  assert (done.returncode, done.stderr) == (141, b'')
 
 
 @pytest.mark.parametrize(
