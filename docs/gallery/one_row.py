@@ -29,6 +29,7 @@ FAMILY = {
   'bottleneck': unmask.objectives.Bottleneck(rate=1.0),
   'forgetful_causal': unmask.objectives.ForgetfulCausal(),
   'masked_diffusion': unmask.objectives.MaskedDiffusion(),
+  'electra, before its generator': unmask.objectives.Electra(),
   'noise_mixture, masked': unmask.objectives.NoiseStrategies(),
   'noise_mixture, replaced': unmask.objectives.TokenReplacement(rate=0.3),
 }
