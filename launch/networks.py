@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from .. import UserError
+from ..models import classes as classes_lib
 from ..models import decoder as decoder_lib
 from ..models import detector, head, sampling, tower
 from ..models.config import DecoderConfig
@@ -44,6 +45,10 @@ _KINDS: dict[type, _Kind] = {
   kinds.Detector: _Kind(
     lambda said, model: detector.Detector(model),
     lambda module, said, positions, length, causal: module.train_flops(positions),
+  ),
+  kinds.Classes: _Kind(
+    lambda said, model: classes_lib.beside(model, said.count),
+    lambda module, said, positions, length, causal: module.train_flops(said.scored * positions),
   ),
 }
 
@@ -120,6 +125,9 @@ class Bound:
 
   def cross_entropy(self, hidden: jax.Array, targets: jax.Array) -> jax.Array:
     return head.score(hidden, targets, self.params, self.decoder.config).cross_entropy
+
+  def joint_cross_entropy(self, name: str, hidden: jax.Array, tokens: jax.Array, classes: jax.Array) -> jax.Array:
+    return self._module(name).apply({'params': self.params[name]}, hidden, tokens, classes, self.params)
 
   def draw(self, hidden: jax.Array, noise: jax.Array, lowest: jax.Array, highest: jax.Array) -> jax.Array:
     return sampling.draw(hidden, noise, lowest, highest, self.params, self.decoder.config)

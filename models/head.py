@@ -49,13 +49,18 @@ def scored_positions(weights_BxL: jax.Array, bound: int) -> jax.Array:
 
 
 def score(hidden_BxNxD: jax.Array, targets_BxN: jax.Array, params: dict, config: DecoderConfig) -> Scores:
-  """Scores of the targets, `config.loss_chunk` positions of each row at a time.
+  """Scores of the targets, `config.loss_chunk` positions of each row at a time."""
+  return score_by(hidden_BxNxD, targets_BxN, output_kernel(params, config), config)
+
+
+def score_by(hidden_BxNxD: jax.Array, targets_BxN: jax.Array, kernel_VxD: jax.Array, config: DecoderConfig) -> Scores:
+  """`score` by any matrix of rows for classes, placed as the output head's.
 
   Each device of a mesh goes through its own rows (and its part of their positions, where the sequence axis divides
   them) with its part of the vocabulary. So the kernel is gathered over fsdp once and its gradient is summed once, not
   with every chunk, and no device holds logits of the whole vocabulary.
   """
-  kernel = output_kernel(params, config).astype(config.dtype)
+  kernel = kernel_VxD.astype(config.dtype)
   # The kernel's gradient is summed before the blocks' backward passes begin: its float32 sum would outlive them.
   hidden, kernel = layers.materialised_gradient((hidden_BxNxD, kernel))
   mesh = logical_axes.mesh()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
   from .bottleneck import Bottleneck as Bottleneck
   from .causal_masked import CausalMasked as CausalMasked
   from .electra import Electra as Electra
+  from .ernie_gram import ERNIEGram as ERNIEGram
   from .fill_in_the_middle import FillInTheMiddle as FillInTheMiddle
   from .forgetful_causal import ForgetfulCausal as ForgetfulCausal
   from .loss import LossTerm as LossTerm
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
   from .meap import MEAP as MEAP
   from .meap_fine_tuning import MEAPFineTuning as MEAPFineTuning
   from .mixture import Mixture as Mixture
+  from .networks import Classes as Classes
   from .networks import Detector as Detector
   from .networks import Networks as Networks
   from .networks import Tower as Tower
@@ -82,6 +84,7 @@ HOMES = {
   'Networks': 'networks',
   'Tower': 'networks',
   'Detector': 'networks',
+  'Classes': 'networks',
   'corrupt_rows': 'preprocessor',
   'LinearRate': 'schedules',
   'AnswersOnly': 'answers_only',
@@ -90,6 +93,7 @@ HOMES = {
   'MaskedLM': 'masked_lm',
   'MaskedDiffusion': 'masked_diffusion',
   'Electra': 'electra',
+  'ERNIEGram': 'ernie_gram',
   'RandomSpan': 'random_span',
   'PMIMasking': 'pmi_masking',
   'SalientSpan': 'salient_span',

@@ -45,7 +45,24 @@ class Detector:
   """A head that gives one number to each position: a dense layer as wide as the decoder, gelu, a weighted sum."""
 
 
-Network = Tower | Detector
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Classes:
+  """More classes than tokens for the decoder's output head: a row each, in one softmax with the vocabulary's.
+
+  Attributes:
+    count: of the classes, 1 or more.
+    scored: share of the positions at which one is scored; for counting FLOPs alone.
+  """
+
+  count: int
+  scored: float = 1.0
+
+  def __post_init__(self) -> None:
+    if isinstance(self.count, bool) or self.count != int(self.count) or not 1 <= self.count < 2**31:
+      raise UserError(f'Classes.count is {self.count}; give a number of classes, 1 or more.')
+
+
+Network = Tower | Detector | Classes
 
 
 class Networks(Protocol):
@@ -67,6 +84,16 @@ class Networks(Protocol):
 
   def cross_entropy(self, hidden: Array, targets: Array) -> Array:
     """-log p(target) in nats by the output head, float32 [B, N]; of [B, N, D] and int32 [B, N]."""
+
+  def joint_cross_entropy(self, name: str, hidden: Array, tokens: Array, classes: Array) -> Array:
+    """-log p in nats by the output head and the rows of `Classes` together, one softmax; float32 [B, N].
+
+    Args:
+      name: of the classes.
+      hidden: [B, N, D].
+      tokens: int32 [B, N], the target where it is a token.
+      classes: int32 [B, N], the target where it is a class, elsewhere below 0.
+    """
 
   def draw(self, hidden: Array, noise: Array, lowest: Array, highest: Array) -> Array:
     """A token for each position by the output head's probabilities at temperature 1, int32 [B, N]; no gradient.

@@ -13,6 +13,7 @@ from unmask.objectives import (
   bottleneck,
   causal_masked,
   electra,
+  ernie_gram,
   fill_in_the_middle,
   forgetful_causal,
   masked_diffusion,
@@ -84,6 +85,7 @@ class Row:
     hides: whether every corrupted token is hidden from the model (no random or kept tokens).
     sentinels: whether sentinels are predicted too.
     begin: what a segment begins with in place of `bos`.
+    streams: whether positions repeat behind the row, where its hidden tokens are asked for one by one.
   """
 
   make: Callable[[], base.Objective]
@@ -97,6 +99,7 @@ class Row:
   hides: bool = True
   sentinels: bool = False
   begin: int = SPECIAL.bos
+  streams: bool = False
 
 
 def _in_place(clean: dict, row: dict) -> np.ndarray:
@@ -187,6 +190,25 @@ def _without_specials(clean: dict, row: dict) -> np.ndarray:
   np.testing.assert_array_equal(special, row['decoder_groups'] == 1)
   tokens = row['decoder_input_tokens'][~special & (row['decoder_segment_ids'] > 0)]
   return np.pad(tokens, (0, len(clean['targets']) - len(tokens)))
+
+
+def _expanded(clean: dict, row: dict) -> np.ndarray:
+  """The text, with the targets of the typed masks in place of the [MASK] whose position they have."""
+  segments, typed, place = row['decoder_segment_ids'], row['decoder_groups'] > 0, row['decoder_positions']
+  np.testing.assert_array_equal(typed, row['decoder_loss_weights'] > 0)
+  result, asked = [], 0
+  for i in np.flatnonzero((segments > 0) & ~typed):
+    masked = row['decoder_ngrams'][i] > 0
+    assert masked == (row['decoder_input_tokens'][i] == SPECIAL.mask)
+    behind = np.flatnonzero(typed & (segments == segments[i]) & (place == place[i])) if masked else []
+    tokens = row['decoder_target_tokens'][behind] if masked else row['decoder_input_tokens'][[i]]
+    if masked:
+      assert row['decoder_input_tokens'][behind].tolist() == list(SPECIAL.sentinels[: len(behind)])
+      assert (len(behind) > 1) == (row['decoder_ngrams'][i] > 1)
+    result += tokens.tolist()
+    asked += len(behind)
+  assert asked == typed.sum()
+  return np.pad(np.array(result, np.int32), (0, len(clean['targets']) - len(result)))
 
 
 def _begins(restore: Callable[[dict, dict], np.ndarray], begin: int) -> Callable[[dict, dict], np.ndarray]:
@@ -331,6 +353,7 @@ TABLE = {
     share=0.632,
   ),
   'electra': Row(electra.Electra, _where_drawn, share=0.15, exact=_budget(0.15), hides=False),
+  'ernie_gram': Row(lambda: ernie_gram.ERNIEGram(classes=64), _expanded, streams=True),
   'noise_strategies': Row(noise_strategies.NoiseStrategies, _in_place, flat=False),
   'token_replacement': Row(token_replacement.TokenReplacement, _in_place, share=0.491, hides=False),
   'salient_span_budget': Row(lambda: salient_span.SalientSpan(form='budget'), _in_place, flat=False),

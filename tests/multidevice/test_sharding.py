@@ -122,6 +122,23 @@ def test_networks_beside_the_decoder_too(on, devices, microbatches, beside):
     assert tuple(current.params['detector']['dense'].sharding.spec)[:1] == ('fsdp',)
 
 
+@pytest.mark.parametrize(
+  ('on', 'devices', 'microbatches'),
+  [(mesh.MeshConfig(data=2, fsdp=2, tensor=2), 8, 1), (mesh.MeshConfig(data=2), 2, 2)],
+  ids=['three axes', 'microbatches'],
+)
+def test_classes_are_split_as_the_vocabulary_is(on, devices, microbatches):
+  """In one softmax with it; and no mean is taken of the means of parts that hold unequal numbers of n-grams."""
+  want, params = _single('ernie_gram')
+  got, split, current = _train('ernie_gram', on, devices, microbatches)
+  assert want[-1]['ngram'] > 0
+  for a, b in zip(want, got, strict=True):
+    assert a == pytest.approx(b, rel=2e-4)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-4), params, split)
+  if devices == 8:
+    assert tuple(current.params['ngrams']['rows'].sharding.spec) == ('tensor', 'fsdp')
+
+
 @pytest.mark.parametrize('name', ['adafactor', 'lion', 'muon'])
 def test_other_optimizers_train_sharded(name):
   same = _batches('next_token', 1) * 3  # the loss of one batch falls; another batch's may be higher
