@@ -24,6 +24,7 @@ if TYPE_CHECKING:
   from .electra import Electra as Electra
   from .fill_in_the_middle import FillInTheMiddle as FillInTheMiddle
   from .forgetful_causal import ForgetfulCausal as ForgetfulCausal
+  from .guided_masking import GuidedMasking as GuidedMasking
   from .loss import LossTerm as LossTerm
   from .loss import weighted_cross_entropy as weighted_cross_entropy
   from .masked_diffusion import MaskedDiffusion as MaskedDiffusion
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
   from .meap_fine_tuning import MEAPFineTuning as MEAPFineTuning
   from .mixture import Mixture as Mixture
   from .networks import Detector as Detector
+  from .networks import Frozen as Frozen
   from .networks import Networks as Networks
   from .networks import Tower as Tower
   from .next_token import NextToken as NextToken
@@ -82,6 +84,7 @@ HOMES = {
   'Networks': 'networks',
   'Tower': 'networks',
   'Detector': 'networks',
+  'Frozen': 'networks',
   'corrupt_rows': 'preprocessor',
   'LinearRate': 'schedules',
   'AnswersOnly': 'answers_only',
@@ -90,6 +93,7 @@ HOMES = {
   'MaskedLM': 'masked_lm',
   'MaskedDiffusion': 'masked_diffusion',
   'Electra': 'electra',
+  'GuidedMasking': 'guided_masking',
   'RandomSpan': 'random_span',
   'PMIMasking': 'pmi_masking',
   'SalientSpan': 'salient_span',
