@@ -25,7 +25,7 @@ class GuidedMasking(masked_lm.MaskedLM):
   """Predict tokens that a scorer chose; the other attributes are `MaskedLM`'s.
 
   Attributes:
-    scorer: whose confidence it is. None is needed where nothing is trained.
+    guide: the scorer, whose confidence it is. None is needed where nothing is trained.
     masks: which end is masked more: 'confident', as in the paper, or 'unsure'.
     temperature: of the draw. 4 is ours: the odds of two tokens to be drawn next are the fourth root of those of their
       confidences. Near 0 the most confident are always taken; as it grows the draw becomes `MaskedLM`'s.
@@ -34,7 +34,7 @@ class GuidedMasking(masked_lm.MaskedLM):
       its mean over the row's masked tokens, so that the weights' mean over these is 1 in every row; 'none' has 1.
   """
 
-  scorer: networks.Frozen = networks.Frozen()  # pyrefly: ignore
+  guide: networks.Frozen = networks.Frozen()
   masks: Literal['confident', 'unsure'] = 'confident'
   temperature: float = 4.0
   weighting: Literal['passage', 'relative', 'none'] = 'passage'
@@ -51,8 +51,8 @@ class GuidedMasking(masked_lm.MaskedLM):
         f'GuidedMasking has unit={self.unit!r}, selection={self.selection!r} and shifted={self.shifted}: a scorer '
         'chooses single tokens, an exact number of each row, and they are predicted in place. Leave these settings out.'
       )
-    if not isinstance(self.scorer, networks.Frozen):
-      raise UserError(f'GuidedMasking.scorer is {self.scorer!r}; give @networks.Frozen().')
+    if not isinstance(self.guide, networks.Frozen):
+      raise UserError(f'GuidedMasking.guide is {self.guide!r}; give @networks.Frozen().')
     base.require_choice('GuidedMasking.masks', self.masks, ('confident', 'unsure'))
     base.require_choice('GuidedMasking.weighting', self.weighting, ('passage', 'relative', 'none'))
     if not self.temperature > 0:
@@ -60,7 +60,7 @@ class GuidedMasking(masked_lm.MaskedLM):
 
   @property
   def beside(self):
-    return {'scorer': self.scorer}
+    return {'guide': self.guide}
 
   @property
   def more_features(self):
@@ -93,7 +93,7 @@ class GuidedMasking(masked_lm.MaskedLM):
     tokens, weights = batch['decoder_target_tokens'], batch['decoder_loss_weights']
     replacements, segments = batch['decoder_replacements'], batch['decoder_segment_ids']
     able = replacements > 0
-    log_p = nets.left_to_right('scorer', batch, tokens)
+    log_p = nets.left_to_right('guide', batch, tokens)
     sign = 1.0 if self.masks == 'confident' else -1.0
     count = (weights > 0).sum(axis=1)
     chosen = nets.choose(sign / self.temperature * log_p, batch['decoder_noise'], able, count)

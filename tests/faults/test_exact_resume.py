@@ -62,11 +62,11 @@ def test_a_scorer_is_needed_once(zygote, tmp_path):
   zygote.train(whole, 'guided_masking', **given)
   _, own, _ = runs.final(scorer)
   step, state, _ = runs.final(whole)
-  asked = {name: value for name, value in state.items() if "['scorer']" in name}
+  asked = {name: value for name, value in state.items() if "['guide']" in name}
   assert step == 7
-  assert {name.replace("['scorer']", '') for name in asked} == {name for name in own if "['params']" in name}
+  assert {name.replace("['guide']", '') for name in asked} == {name for name in own if "['params']" in name}
   runs.assert_same_arrays(
-    {name.replace("['scorer']", ''): value for name, value in asked.items()},
+    {name.replace("['guide']", ''): value for name, value in asked.items()},
     {name: value for name, value in own.items() if "['params']" in name},
   )
   shutil.copytree(whole, parts)

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import shutil
+from collections.abc import Callable
 
 import pytest
 from test_gin_files import HOME, SHRINK
@@ -19,11 +20,16 @@ def _train(folder: pathlib.Path, objective: str, **more) -> int:
 
 
 @pytest.fixture(scope='module')
-def trained(default_task, tmp_path_factory) -> dict[str, pathlib.Path]:
+def trained(default_task, tmp_path_factory) -> Callable[[str], pathlib.Path]:
+  """By objective, trained when it is first asked for."""
   folder = tmp_path_factory.mktemp('trained')
-  for name in ('next_token', 'mlm', 'electra'):
-    assert _train(folder / name, name, **SMALL) == 0
-  return {name: folder / name for name in ('next_token', 'mlm', 'electra')}
+
+  def get(name: str) -> pathlib.Path:
+    if not (folder / name).exists():
+      assert _train(folder / name, name, **SMALL) == 0
+    return folder / name
+
+  return get
 
 
 def _damaged(folder: pathlib.Path) -> None:
@@ -61,7 +67,7 @@ def _of_other_text(folder: pathlib.Path) -> None:
   ],
 )
 def test_what_cannot_be_a_scorer_is_named(scorer, change, sign, trained, tmp_path, capsys):
-  folder = shutil.copytree(trained[scorer], tmp_path / 'scorer')
+  folder = shutil.copytree(trained(scorer), tmp_path / 'scorer')
   change(folder)
   assert _train(tmp_path / 'run', 'guided_masking', **{'Frozen.checkpoint': str(folder)}) == 2
   said = capsys.readouterr().err
@@ -72,18 +78,18 @@ def test_what_cannot_be_a_scorer_is_named(scorer, change, sign, trained, tmp_pat
 
 def test_no_scorer_is_named_too(default_task, tmp_path, capsys):
   assert _train(tmp_path / 'run', 'guided_masking') == 2
-  assert "GuidedMasking.scorer has no checkpoint: bind Frozen.checkpoint to a trained run's MODEL_DIR" in (
+  assert "GuidedMasking.guide has no checkpoint: bind Frozen.checkpoint to a trained run's MODEL_DIR" in (
     capsys.readouterr().err
   )
 
 
 def test_the_other_run_may_go_when_this_one_has_begun(trained, tmp_path, capsys):
   """Replayed, judged, exported, begun from by a third run, gone on with: by what it has itself."""
-  folder = shutil.copytree(trained['next_token'], tmp_path / 'scorer')
+  folder = shutil.copytree(trained('next_token'), tmp_path / 'scorer')
   run = tmp_path / 'run'
   assert _train(run, 'guided_masking', CHECKPOINT_PERIOD=1, stop_at=1, **{'Frozen.checkpoint': str(folder)}) == 0
   before = json.loads((run / 'model.json').read_text())
-  assert before['frozen']['scorer']['embed_dim'] == 16
+  assert before['frozen']['guide']['embed_dim'] == 16
   assert before['embed_dim'] == 32
   shutil.rmtree(folder)
   assert _train(run, 'guided_masking', CHECKPOINT_PERIOD=1, **{'Frozen.checkpoint': str(folder)}) == 0

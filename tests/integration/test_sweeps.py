@@ -207,7 +207,7 @@ def test_a_cell_has_another_for_its_scorer(zygote, tmp_path):
   first, then = (_trained(zygote, 'guided_masking', tmp_path, *more) for _ in range(2))
   assert (list(first), list(then)) == (['next_token'], ['unsure'])
   model, settings = then['unsure']['model'], then['unsure']['cell']['settings']
-  assert model['frozen']['scorer']['checkpoint'] == f'{tmp_path}/next_token-seed3'
+  assert model['frozen']['guide']['checkpoint'] == f'{tmp_path}/next_token-seed3'
   assert model['initial_weights'] is None
   assert (settings['Frozen.checkpoint'], settings.get('start')) == ('next_token-seed3', None)
   assert "masks='unsure'" in model['objective']

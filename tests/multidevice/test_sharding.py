@@ -134,11 +134,11 @@ def test_networks_beside_the_decoder_too(on, devices, microbatches, beside):
 def test_a_scorer_chooses_the_same_masks_however_it_is_split():
   """Rows over data and fsdp, its vocabulary over tensor, positions over sequence; and in microbatches."""
   shape = {'vocab_size': 640, 'embed_dim': 16, 'num_layers': 1, 'num_heads': 2, 'num_kv_heads': 2, 'head_dim': 8}
-  objective = GuidedMasking(scorer=Frozen(checkpoint='a run', shape=tuple(shape.items())), temperature=1.0)
-  scorer = dict(networks.beside(objective, CONFIG))['scorer'].config
+  objective = GuidedMasking(guide=Frozen(checkpoint='a run', shape=tuple(shape.items())), temperature=1.0)
+  scorer = dict(networks.beside(objective, CONFIG))['guide'].config
   own = state.unboxed(jax.jit(lambda: state.init_params(Decoder(scorer), jax.random.key(5)))())
   own |= {'embedding': 4 * own['embedding']}
-  train = functools.partial(_train, 'guided_masking', objective=objective, known={'scorer': own})
+  train = functools.partial(_train, 'guided_masking', objective=objective, known={'guide': own})
   want, params, _ = train(mesh.MeshConfig(), 1)
   assert want[0]['confidence'] > 1.2 * want[0]['text_confidence']
   for on, devices, microbatches in (
@@ -149,9 +149,9 @@ def test_a_scorer_chooses_the_same_masks_however_it_is_split():
     for a, b in zip(want, got, strict=True):
       assert a == pytest.approx(b, rel=2e-4)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-4), params, split)
-    jax.tree.map(np.testing.assert_array_equal, split['scorer'], jax.tree.map(np.asarray, own))
+    jax.tree.map(np.testing.assert_array_equal, split['guide'], jax.tree.map(np.asarray, own))
     if devices == 8:
-      assert tuple(current.params['scorer']['embedding'].sharding.spec) == ('tensor', 'fsdp')
+      assert tuple(current.params['guide']['embedding'].sharding.spec) == ('tensor', 'fsdp')
 
 
 @pytest.mark.parametrize('name', ['adafactor', 'lion', 'muon'])

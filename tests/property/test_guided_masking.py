@@ -38,7 +38,7 @@ SOFT = 0.5  # the scorer is random: its confidences differ little, so the draws 
 
 
 def guided(**settings) -> GuidedMasking:
-  return GuidedMasking(scorer=SCORER, **settings)
+  return GuidedMasking(guide=SCORER, **settings)
 
 
 def _scoring(objective) -> step.Scoring:
@@ -52,13 +52,13 @@ def scorer_params(scale: float = 5.0) -> dict:
 
 
 def networks_of(objective):
-  return dict(networks.beside(objective, CONFIG))['scorer']
+  return dict(networks.beside(objective, CONFIG))['guide']
 
 
 @pytest.fixture(scope='module')
 def params() -> dict:
   made = jax.jit(lambda key: state.unboxed(state.init_params(DECODER, key, networks.beside(guided(), CONFIG))))
-  return made(jax.random.key(0)) | {'scorer': scorer_params()}
+  return made(jax.random.key(0)) | {'guide': scorer_params()}
 
 
 def _batch(objective, seed: int = 0, count: int = 32, segments: int = 3, full: bool = False) -> dict:
@@ -78,7 +78,7 @@ def _staged(objective, params, batch) -> dict:
 
 def _confidence(params, batch) -> np.ndarray:
   """p(token | left in its segment) by hand: one prefix at a time, each in a row of its own."""
-  config, own = networks_of(guided()).config, params['scorer']
+  config, own = networks_of(guided()).config, params['guide']
   tokens, segments = (np.asarray(batch[f'decoder_{name}']) for name in ('target_tokens', 'segment_ids'))
   found = np.zeros(tokens.shape)
   run = jax.jit(lambda x, at, real: head.logits(Decoder(config).apply({'params': own}, x, at, real), own, config))
@@ -99,7 +99,7 @@ def _confidence(params, batch) -> np.ndarray:
 @pytest.mark.parametrize('masks', ['confident', 'unsure'])
 def test_equal_confidence_leaves_the_masks_of_mlm(masks, params):
   """To the bit, replacements too: so they are as flat over positions as the table's tests find MLM's."""
-  zero = params | {'scorer': jax.tree.map(jnp.zeros_like, params['scorer'])}
+  zero = params | {'guide': jax.tree.map(jnp.zeros_like, params['guide'])}
   objective = guided(masks=masks)
   batch, plain = (_batch(each, count=32) for each in (objective, MaskedLM()))
   made = _staged(objective, zero, batch)
@@ -245,14 +245,14 @@ def test_a_frozen_network_stays_as_it_is(name, params):
       current, metrics = update(current, batch, True)
       if not number:
         assert float(metrics['grad_norm']) == pytest.approx(float(optax.tree.norm(grads)), rel=1e-5)
-  assert 'scorer' not in grads
-  assert set(grads) == set(params) - {'scorer'}
+  assert 'guide' not in grads
+  assert set(grads) == set(params) - {'guide'}
   for made in (current, shapes):
     kept = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(made.opt_state)]
     assert any('embedding' in path for path in kept)
-    assert not any('scorer' in path for path in kept)
+    assert not any('guide' in path for path in kept)
   assert jax.tree.structure(current) == jax.tree.structure(shapes)
-  jax.tree.map(np.testing.assert_array_equal, before['scorer'], current.params['scorer'])
+  jax.tree.map(np.testing.assert_array_equal, before['guide'], current.params['guide'])
   moved = jax.tree.map(
     lambda a, b: bool((a != b).any()),
     networks.trained(program_.beside, before),
@@ -308,14 +308,14 @@ def _program(**changed) -> program.Program:
     (lambda: guided(temperature=0.0), r'temperature is 0\.0'),
     (lambda: guided(temperature=math.nan), 'temperature is nan'),
     (lambda: guided(draw='unit'), 'draw'),
-    (lambda: GuidedMasking(scorer='runs/x'), "scorer is 'runs/x'"),
+    (lambda: GuidedMasking(guide='runs/x'), "guide is 'runs/x'"),
     (lambda: Mixture(parts={'a': guided(), 'b': NextToken()}), 'train it by itself'),
-    (lambda: t5x_model.Model(CONFIG, guided(), None, None), r'networks beside the decoder \(scorer\)'),
-    (lambda: frozen.settled(GuidedMasking()), r'GuidedMasking\.scorer has no checkpoint: bind Frozen\.checkpoint'),
-    (lambda: frozen.settled(GuidedMasking(scorer=Frozen(checkpoint='no/where'))), "checkpoint='no/where' is no run"),
+    (lambda: t5x_model.Model(CONFIG, guided(), None, None), r'networks beside the decoder \(guide\)'),
+    (lambda: frozen.settled(GuidedMasking()), r'GuidedMasking\.guide has no checkpoint: bind Frozen\.checkpoint'),
+    (lambda: frozen.settled(GuidedMasking(guide=Frozen(checkpoint='no/where'))), "checkpoint='no/where' is no run"),
     (
-      lambda: _program(mesh=mesh_lib.MeshConfig(data=2, tensor=4).build(jax.devices())).check(),
-      'scorer: num_heads=2 does not divide over tensor=4',
+      lambda: _program(mesh=mesh_lib.MeshConfig(data=4, tensor=2).build(jax.devices())).check(),
+      'guide: num_kv_heads=1 does not divide over tensor=2',
     ),
   ],
 )
@@ -327,6 +327,6 @@ def test_what_cannot_be_is_named(make, sign):
 
 def test_settings_are_the_scorers_own_or_the_runs():
   outer = dataclasses.replace(CONFIG, dtype='bfloat16', scan_unroll=2, loss_chunk=5)
-  config = dict(networks.beside(guided(), outer))['scorer'].config
+  config = dict(networks.beside(guided(), outer))['guide'].config
   assert {name: getattr(config, name) for name in SHAPE} == SHAPE
   assert (config.dtype, config.scan_unroll, config.loss_chunk, config.remat) == ('bfloat16', 1, 5, 'none')
