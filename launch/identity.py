@@ -9,6 +9,7 @@ from etils import epath
 
 from .. import UserError
 from ..models.config import DecoderConfig
+from ..objectives import scoring
 from ..objectives.base import Objective
 from ..tasks import vocabularies
 from ..tasks.pipeline import Pipeline, Source
@@ -16,12 +17,12 @@ from . import bindings, config, files
 from .optimizers import Optimizer
 
 # Settings that change neither the parameters nor what they mean: memory, speed and precision.
-_FREE = ('dtype', 'attention', 'remat', 'scan_unroll', 'loss_chunk', 'vocab_size')
+FREE = frozenset(('dtype', 'attention', 'remat', 'scan_unroll', 'loss_chunk', 'vocab_size'))
 
 
 def facts(model: DecoderConfig, objective: Objective, pipeline: Pipeline) -> dict:
   """What can be said before the text is opened: the shape of the model, the objective, the rows."""
-  shape = {name: value for name, value in dataclasses.asdict(model).items() if name not in _FREE}
+  shape = {name: value for name, value in dataclasses.asdict(model).items() if name not in FREE}
   return shape | {
     'objective': repr(objective),
     'task': pipeline.mixture_or_task_name,
@@ -51,6 +52,11 @@ def of_source(source: Source, model: DecoderConfig) -> dict:
     'vocabulary': vocabularies.fingerprint(source.vocabulary),
     'vocab_size': model.vocab_size,
   }
+
+
+def of_reading(objective: Objective, source: Source) -> dict:
+  """How the model reads, for whoever asks it beside another model; see `frozen`."""
+  return {'left_to_right': scoring.left_to_right(objective.scorer(source.special), objective.attention)}
 
 
 def of_run(model: DecoderConfig, objective: Objective, pipeline: Pipeline, source: Source) -> dict:

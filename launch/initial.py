@@ -21,7 +21,7 @@ from ..models.decoder import Decoder
 from ..tasks import vocabularies
 from ..tasks.hugging_face import HuggingFaceVocabulary, names
 from ..tasks.pipeline import Source
-from . import files
+from . import files, frozen
 from . import state as state_lib
 from .checkpoints import Checkpoints
 from .exporting import llama, safetensors
@@ -68,14 +68,19 @@ def given(
 
 
 def state(program: Program, seed: int, weights: Weights | None) -> state_lib.TrainState:
-  """The first state of a run. Networks beside the decoder begin anew, whatever weights the decoder begins with."""
+  """The first state of a run. Networks beside the decoder begin anew, whatever weights the decoder begins with.
+
+  Those that are frozen have the parameters of their own runs.
+  """
   decoder, mesh, beside = program.decoder, program.mesh, program.beside
   if weights is None:
-    return state_lib.create(decoder, program.optimizer, mesh, seed, beside)
-  params = weights.params(decoder, mesh, seed)
-  if beside:
-    params = {**params, **state_lib.create_beside(decoder, mesh, seed, beside)}
-  return state_lib.of_params(params, decoder, program.optimizer, mesh, beside)
+    first = state_lib.create(decoder, program.optimizer, mesh, seed, beside)
+  else:
+    params = weights.params(decoder, mesh, seed)
+    if beside:
+      params = {**params, **state_lib.create_beside(decoder, mesh, seed, beside)}
+    first = state_lib.of_params(params, decoder, program.optimizer, mesh, beside)
+  return first.replace(params=first.params | frozen.params(program))
 
 
 class _OfRun:

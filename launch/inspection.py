@@ -68,6 +68,8 @@ def inspect(
   predicted = 'i + 1' if reader.shift else 'i'
   console.print(f'[bold]{name}[/]{of} on row {int(shown["example_id"])} of {task} ({split})')
   console.print(f'attention: {reader.attention.kind} inside segments; output i predicts token {predicted}')
+  if reader.on_the_device:
+    console.print(f'on the device {reader.on_the_device}')
   for part in (
     _text(source, reader, shown),
     reads(source, shown),

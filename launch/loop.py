@@ -129,6 +129,7 @@ def train(
   update: dict[str, Any] = {'optimizer': optimizer, 'z_loss': z_loss, **sizes}
   program = opening.make_program(
     **update,
+    model_dir=str(model_dir),
     model=model,
     objective=objective,
     pipeline=pipeline,

@@ -16,7 +16,7 @@ import numpy as np
 from .. import UserError
 from ..models import classes as classes_lib
 from ..models import decoder as decoder_lib
-from ..models import detector, head, sampling, tower
+from ..models import detector, frozen, head, sampling, tower
 from ..models.config import DecoderConfig
 from ..models.decoder import Decoder
 from ..objectives import networks as kinds
@@ -50,6 +50,10 @@ _KINDS: dict[type, _Kind] = {
     lambda said, model: classes_lib.beside(model, said.count),
     lambda module, said, positions, length, causal: module.train_flops(said.scored * positions),
   ),
+  kinds.Frozen: _Kind(
+    lambda said, model: frozen.Frozen(frozen.shaped(model, dict(said.shape))),
+    lambda module, said, positions, length, causal: module.flops(positions, length),
+  ),
 }
 
 
@@ -73,6 +77,12 @@ def initial(modules: Beside, key: jax.Array) -> dict:
   """Fresh parameters by name, boxed; each network's are drawn from the key and its name alone."""
   fold = lambda name: jax.random.fold_in(key, np.uint32(zlib.crc32(name.encode())))
   return {name: module.initial(fold(name)) for name, module in modules}
+
+
+def trained(modules: Beside, params: dict) -> dict:
+  """Of the decoder's parameters and those beside it, or of anything by their names, what the optimizer is given."""
+  fixed = {name for name, module in modules if isinstance(module, frozen.Frozen)}
+  return {name: value for name, value in params.items() if name not in fixed}
 
 
 def rule(batch: Batch, attention: Any) -> dict[str, Any]:
@@ -128,6 +138,13 @@ class Bound:
 
   def joint_cross_entropy(self, name: str, hidden: jax.Array, tokens: jax.Array, classes: jax.Array) -> jax.Array:
     return self._module(name).apply({'params': self.params[name]}, hidden, tokens, classes, self.params)
+
+  def left_to_right(self, name: str, batch: Batch, tokens: jax.Array) -> jax.Array:
+    module = dict(beside(self.objective, self.decoder.config))[name]
+    return module.left_to_right(self.params[name], tokens, batch['decoder_positions'], batch['decoder_segment_ids'])
+
+  def choose(self, weights: jax.Array, noise: jax.Array, able: jax.Array, count: jax.Array) -> jax.Array:
+    return sampling.without_replacement(weights, noise, able, count)
 
   def draw(self, hidden: jax.Array, noise: jax.Array, lowest: jax.Array, highest: jax.Array) -> jax.Array:
     return sampling.draw(hidden, noise, lowest, highest, self.params, self.decoder.config)

@@ -9,7 +9,7 @@ from .. import UserError
 from ..models.config import DecoderConfig
 from ..objectives.base import Objective
 from ..tasks.pipeline import Pipeline, Source
-from . import files, identity, initial
+from . import files, frozen, identity, initial
 from . import mesh as mesh_lib
 from .optimizers import Optimizer
 from .program import CompilerOptions, Program
@@ -34,12 +34,13 @@ def make_program(
   z_loss: float,
   mesh: mesh_lib.MeshConfig,
   tpu_compiler_options: CompilerOptions,
+  model_dir: str | None = None,
   **_: Any,
 ) -> Program:
   """The program of a run by `train`'s arguments, of which it needs these; checked, but for its vocabulary."""
   program = Program(
     model=model,
-    objective=objective,
+    objective=frozen.settled(objective, model_dir),
     text_length=pipeline.text_length,
     batch_size=batch_size,
     optimizer=optimizer.build(train_steps),
@@ -61,13 +62,15 @@ def opened(
     training: `identity.of_training`.
     save: whether the directory is from now on this run's.
   """
-  facts = identity.facts(program.model, program.objective, pipeline) | training
+  facts = identity.facts(program.model, program.objective, pipeline) | training | frozen.facts(program.objective)
   identity.check(model_dir, facts)
   source = pipeline.open()
   model = program.model.with_vocabulary(source.vocabulary.vocab_size)
   if save and not (files.path(model_dir) / 'checkpoints').exists():  # a mistake must leave no trace in the directory
     initial.given(training['initial_weights'], model, source, say=lambda line: None)
-  identity.check(model_dir, facts | identity.of_source(source, model), save=save and jax.process_index() == 0)
+    frozen.check(program.objective, source)
+  facts |= identity.of_source(source, model) | identity.of_reading(program.objective, source)
+  identity.check(model_dir, facts, save=save and jax.process_index() == 0)
   program = dataclasses.replace(program, model=model)
   program.check()  # the vocabulary's size is known only now
   return source, program

@@ -14,7 +14,7 @@ from ..models.config import DecoderConfig
 from ..tasks import prepared, text_task, vocabularies
 from ..tasks.pipeline import Pipeline
 from ..tasks.preparation import stages
-from . import flags, loop, opening, searching, slices, study, tables
+from . import flags, frozen, loop, opening, searching, slices, study, tables
 from .mesh import MeshConfig
 from .study import Settings, Study, TooBig
 
@@ -67,7 +67,7 @@ def configured(mesh: MeshConfig | None = None) -> Settings:
   opening.check_numbers(**numbers)
   return Settings(
     model=with_vocabulary(bound['model'], pipeline),
-    objective=bound['objective'],
+    objective=frozen.settled(bound['objective'], bound['model_dir']),
     text_length=pipeline.text_length,
     optimizer=bound['optimizer'],
     mesh=bound['mesh'] if mesh is None else mesh,

@@ -23,7 +23,7 @@ class TrainState(flax.struct.PyTreeNode):
   Attributes:
     step: int32 scalar, updates applied; batch n (from 0) produces step n + 1.
     params: the decoder's parameters, unboxed, and those of each network beside it under its name.
-    opt_state: optax's state.
+    opt_state: optax's state, of what is trained.
   """
 
   step: jax.Array
@@ -62,14 +62,16 @@ def shapes(decoder: Decoder, optimizer: optax.GradientTransformation, mesh: Mesh
   """What `fresh` makes as shapes with shardings; nothing is allocated, and the parameters are traced once."""
   params, _ = params_and_shardings(decoder, mesh, beside)
   step = jax.ShapeDtypeStruct((), jnp.int32)
-  whole = TrainState(step=step, params=params, opt_state=jax.eval_shape(optimizer.init, params))
+  opt_state = jax.eval_shape(optimizer.init, networks.trained(beside, params))
+  whole = TrainState(step=step, params=params, opt_state=opt_state)
   return mesh_lib.placed(whole, shardings(decoder, optimizer, mesh, beside))
 
 
 def shardings(decoder: Decoder, optimizer: optax.GradientTransformation, mesh: Mesh, beside: Beside = ()) -> TrainState:
   """A TrainState of NamedShardings: the optimizer's state lies like its parameters."""
   shapes, params = params_and_shardings(decoder, mesh, beside)
-  placed = optimizer_shardings(optimizer, shapes, params, mesh)
+  trained = functools.partial(networks.trained, beside)
+  placed = optimizer_shardings(optimizer, trained(shapes), trained(params), mesh)
   return TrainState(step=mesh_lib.replicated(mesh), params=params, opt_state=placed)
 
 
@@ -98,7 +100,8 @@ def optimizer_shardings(
 def fresh(decoder: Decoder, optimizer: optax.GradientTransformation, seed: int, beside: Beside = ()) -> TrainState:
   """The first state of a run, a function of the seed alone."""
   params = unboxed(init_params(decoder, _first_key(seed), beside))
-  return TrainState(step=jnp.zeros((), jnp.int32), params=params, opt_state=optimizer.init(params))
+  opt_state = optimizer.init(networks.trained(beside, params))
+  return TrainState(step=jnp.zeros((), jnp.int32), params=params, opt_state=opt_state)
 
 
 def _first_key(seed: int) -> jax.Array:
@@ -131,5 +134,5 @@ def of_params(
 ) -> TrainState:
   """The first state of a run that begins with given parameters, which lie on the mesh as `shardings` says."""
   placed = shardings(decoder, optimizer, mesh, beside)
-  opt_state = jax.jit(optimizer.init, out_shardings=placed.opt_state)(params)
+  opt_state = jax.jit(optimizer.init, out_shardings=placed.opt_state)(networks.trained(beside, params))
   return TrainState(step=jax.device_put(jnp.zeros((), jnp.int32), placed.step), params=params, opt_state=opt_state)

@@ -119,9 +119,11 @@ def make_train_step(
     grads, sums = gradients(decoder, scoring, state.params, batch, microbatches)
     metrics = _metrics(sums, batch, scoring) | {'grad_norm': optax.tree.norm(grads)}
     sound &= jnp.isfinite(metrics['loss']) & jnp.isfinite(metrics['grad_norm'])
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    new = optax.apply_updates(state.params, updates), opt_state
-    params, opt_state = jax.tree.map(lambda x, old: jnp.where(sound, x, old), new, (state.params, state.opt_state))
+    before = _trained(decoder, scoring, state.params)
+    updates, opt_state = optimizer.update(grads, state.opt_state, before)
+    new = optax.apply_updates(before, updates), opt_state
+    params, opt_state = jax.tree.map(lambda x, old: jnp.where(sound, x, old), new, (before, state.opt_state))
+    params = state.params | params  # what is not trained goes on as it is
     return TrainState(step=state.step + 1, params=params, opt_state=opt_state), metrics | {'sound': sound}
 
   return train_step
@@ -138,31 +140,36 @@ def make_eval_step(decoder: Decoder, scoring: Scoring) -> Callable[[dict, Batch]
 def gradients(
   decoder: Decoder, scoring: Scoring, params: dict, batch: Batch, microbatches: int
 ) -> tuple[dict, dict[str, tuple[jax.Array, jax.Array]]]:
-  """Gradient of the total loss, and the loss sums of the whole batch.
+  """Gradient of the total loss by what is trained, and the loss sums of the whole batch.
 
   Denominators do not depend on the parameters and are known from the batch alone, so each microbatch's numerators are
   divided by the whole batch's denominators: k microbatches give the gradient of one.
   """
   terms, denominators = _empty_terms(scoring, batch), denominators_of(scoring, batch)
 
-  def loss(params: dict, part: Batch):
-    sums = loss_sums(decoder, scoring, params, part)
+  def loss(trained: dict, part: Batch):
+    sums = loss_sums(decoder, scoring, params | trained, part)
     return sum(terms[name].coefficient * top / denominators[name] for name, (top, _) in sums.items()), sums
 
   grad = jax.grad(loss, has_aux=True)
+  trained = _trained(decoder, scoring, params)
   if microbatches == 1:
-    return grad(params, batch)
+    return grad(trained, batch)
   # Row r goes to microbatch r % k, so that every device keeps its rows.
   parts = jax.tree.map(
     lambda x: x.reshape(x.shape[0] // microbatches, microbatches, *x.shape[1:]).swapaxes(0, 1), batch
   )
 
   def add(carry, part):
-    return jax.tree.map(jnp.add, carry, grad(params, part)), None
+    return jax.tree.map(jnp.add, carry, grad(trained, part)), None
 
-  shapes = jax.eval_shape(grad, params, jax.tree.map(lambda x: x[0], parts))
+  shapes = jax.eval_shape(grad, trained, jax.tree.map(lambda x: x[0], parts))
   zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
   return jax.lax.scan(add, zeros, parts)[0]
+
+
+def _trained(decoder: Decoder, scoring: Scoring, params: dict) -> dict:
+  return networks.trained(networks.beside(scoring.objective, decoder.config), params)
 
 
 def _empty_terms(scoring: Scoring, batch: Batch) -> dict[str, LossTerm]:

@@ -1,8 +1,9 @@
-"""Tokens drawn on the device by the output head's probabilities: the best of the logits, each with Gumbel noise added.
+"""Drawn on the device: tokens by the output head's probabilities, and positions by weight.
 
-The noise of a token is a hash of 32 random bits that its position comes with and of its id, so what is drawn does not
-depend on how rows, positions or the vocabulary are split over devices. As in `head`, no [batch, length, vocabulary]
-array is ever alive, and each device goes through its own rows with its part of the vocabulary.
+A token is the best of the logits, each with Gumbel noise added. The noise of a token is a hash of 32 random bits that
+its position comes with and of its id, so what is drawn does not depend on how rows, positions or the vocabulary are
+split over devices. As in `head`, no [batch, length, vocabulary] array is ever alive, and each device goes through its
+own rows with its part of the vocabulary.
 """
 
 import jax
@@ -73,6 +74,27 @@ def _best(rows: tuple[jax.Array, ...], kernel_VxD: jax.Array, vocab_axis: str | 
   mine = noisy.max(axis=-1)
   top = jax.lax.pmax(mine, vocab_axis)
   return jax.lax.pmin(jnp.where(mine == top, best, jnp.iinfo(jnp.int32).max), vocab_axis)
+
+
+def without_replacement(
+  weights_BxL: jax.Array, noise_BxL: jax.Array, able_BxL: jax.Array, count_B: jax.Array
+) -> jax.Array:
+  """Positions drawn one after another by weight, bool [B, L], `count_B` of each row or all that are able.
+
+  Those with the smallest E / weight, each E exponential: of racing exponentials the next to arrive is any of the others
+  with a chance as its weight, so this is the order of weighted draws. Equal weights leave the order of the random bits.
+
+  Args:
+    weights_BxL: float32, logarithms.
+    noise_BxL: int32, random bits.
+    able_BxL: bool.
+    count_B: int32.
+  """
+  uniform = (noise_BxL.astype(jnp.uint32) >> 9).astype(jnp.float32) * 2.0**-23 + 2.0**-24  # as in `gumbel`
+  keys = jnp.log(-jnp.log1p(-uniform)) - jax.lax.stop_gradient(weights_BxL)
+  order = jnp.argsort(jnp.where(able_BxL, keys, jnp.inf), axis=1)  # stable: of equal keys the left one comes first
+  rank = jnp.argsort(order, axis=1)
+  return able_BxL & (rank < count_B[:, None])
 
 
 def gumbel(noise_BxN: jax.Array, ids_V: jax.Array) -> jax.Array:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
   from .ernie_gram import ERNIEGram as ERNIEGram
   from .fill_in_the_middle import FillInTheMiddle as FillInTheMiddle
   from .forgetful_causal import ForgetfulCausal as ForgetfulCausal
+  from .guided_masking import GuidedMasking as GuidedMasking
   from .loss import LossTerm as LossTerm
   from .loss import weighted_cross_entropy as weighted_cross_entropy
   from .masked_diffusion import MaskedDiffusion as MaskedDiffusion
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
   from .mixture import Mixture as Mixture
   from .networks import Classes as Classes
   from .networks import Detector as Detector
+  from .networks import Frozen as Frozen
   from .networks import Networks as Networks
   from .networks import Tower as Tower
   from .next_token import NextToken as NextToken
@@ -85,6 +87,7 @@ HOMES = {
   'Tower': 'networks',
   'Detector': 'networks',
   'Classes': 'networks',
+  'Frozen': 'networks',
   'corrupt_rows': 'preprocessor',
   'LinearRate': 'schedules',
   'AnswersOnly': 'answers_only',
@@ -94,6 +97,7 @@ HOMES = {
   'MaskedDiffusion': 'masked_diffusion',
   'Electra': 'electra',
   'ERNIEGram': 'ernie_gram',
+  'GuidedMasking': 'guided_masking',
   'RandomSpan': 'random_span',
   'PMIMasking': 'pmi_masking',
   'SalientSpan': 'salient_span',

@@ -106,6 +106,8 @@ class Objective(abc.ABC):
   """What one should know who uses an exported model, for its README."""
   by_step: ClassVar[bool] = False
   """Whether `corrupt` reads 'step' for more than a `schedules.LinearRate` among the settings."""
+  on_the_device: ClassVar[str] = ''
+  """What `on_device` does to the rows of `corrupt`, for `inspect`, which shows these; goes on from 'on the device '."""
   predicts_tokens: ClassVar[bool] = True
   """Whether the decoder's output head scores tokens; where not, `measure` says all that the loss is made of."""
 

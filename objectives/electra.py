@@ -41,6 +41,7 @@ class Electra(masked_lm.MaskedLM):
   generator_layers: int | None = None
   detection_weight: float = 50.0
 
+  on_the_device: ClassVar[str] = 'the generator reads this row and fills the coloured places in; then it is judged.'
   predicts_tokens: ClassVar[bool] = False
   note: ClassVar[str] = (
     'It was trained as the discriminator of ELECTRA (arXiv 2003.10555): to tell tokens that a generator had replaced. '

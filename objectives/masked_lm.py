@@ -18,7 +18,7 @@ import tensorflow as tf
 from . import base, features, random, schedules, scorers, scoring, units
 from .attention import BIDIRECTIONAL, AttentionSpec
 
-_SELECT, _CROSSING, _ACTION, _RANDOM_TOKEN, _OVERLAPS = 0, 1, 2, 3, 4  # random streams; units.select_units takes two
+SELECT, _CROSSING, _ACTION, _RANDOM_TOKEN, _OVERLAPS = 0, 1, 2, 3, 4  # random streams; units.select_units takes two
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -116,17 +116,17 @@ class MaskedLM(base.Objective):
     """The chosen positions, bool [batch, length], from the units' start positions."""
     rate = schedules.of_rows(self.rate, rows)
     if self.selection == 'bernoulli':
-      chance = random.uniform(seeds, _SELECT, tf.shape(starts)[1])
+      chance = random.uniform(seeds, SELECT, tf.shape(starts)[1])
       chance = tf.gather(chance, tf.maximum(starts, 0), batch_dims=1)
       return (starts >= 0) & (chance < tf.cast(rate, tf.float32)[:, tf.newaxis])
     length = tf.reduce_sum(tf.cast(rows['segment_ids'] > 0, tf.float64), axis=1)
     budget = tf.cast(tf.round(length * rate), tf.int32)
     budget = tf.where(rate > 0, tf.maximum(budget, 1), budget)
     if self.unit == 'token':
-      return units.select_positions(seeds, _SELECT, starts >= 0, budget)
+      return units.select_positions(seeds, SELECT, starts >= 0, budget)
     if self.last_unit == 'skip':
-      return units.select_fitting_units(seeds, _SELECT, starts, budget)
-    return units.select_units(seeds, _SELECT, starts, budget, self.max_overshoot)
+      return units.select_fitting_units(seeds, SELECT, starts, budget)
+    return units.select_units(seeds, SELECT, starts, budget, self.max_overshoot)
 
   def replace(
     self, tokens: tf.Tensor, chosen: tf.Tensor, starts: tf.Tensor, seeds: tf.Tensor, special: base.SpecialTokens

@@ -2,8 +2,9 @@
 
 An objective names its networks in `Objective.beside` and says of each what it is, as plain data. Whoever makes the
 model (`launch.networks`) builds them from modules of `models`, initialises them beside the decoder's parameters under
-the objective's names, and hands `Networks` to the objective's `on_device` and `measure`. They are trained with the
-decoder and saved with it; who reads a checkpoint for the decoder alone does not notice them.
+the objective's names, and hands `Networks` to the objective's `on_device` and `measure`. They are saved with the
+decoder, and trained with it unless they are `Frozen`; who reads a checkpoint for the decoder alone does not notice
+them.
 """
 
 import dataclasses
@@ -62,7 +63,26 @@ class Classes:
       raise UserError(f'Classes.count is {self.count}; give a number of classes, 1 or more.')
 
 
-Network = Tower | Detector | Classes
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Frozen:
+  """The decoder of another run, which is asked and never trained.
+
+  It has its own shape, tables and output head. Its parameters are read from that run's newest sound checkpoint when a
+  run begins, and saved with that one's: what goes on needs the other run no more. They get no gradient, no optimizer's
+  moments and no weight decay. An objective that has one keeps it in a field of the network's name.
+
+  Attributes:
+    checkpoint: MODEL_DIR of a run with the same vocabulary, whose model gives every token of a clean text its
+      probability by what stands left of it (`scoring.left_to_right`); None where nothing is trained.
+    shape: fields of its decoder's configuration and their values; found by whoever makes the model, not set by hand.
+  """
+
+  checkpoint: str | None = None
+  # Not in its text: the run that reads a checkpoint is known by the path that it was given.
+  shape: tuple[tuple[str, Any], ...] = dataclasses.field(default=(), repr=False)
+
+
+Network = Tower | Detector | Classes | Frozen
 
 
 class Networks(Protocol):
@@ -93,6 +113,28 @@ class Networks(Protocol):
       hidden: [B, N, D].
       tokens: int32 [B, N], the target where it is a token.
       classes: int32 [B, N], the target where it is a class, elsewhere below 0.
+    """
+
+  def left_to_right(self, name: str, batch: dict[str, Array], tokens: Array) -> Array:
+    """log p of each token by what stands left of it in its segment, in nats, by a `Frozen`; no gradient.
+
+    Args:
+      name: of the network.
+      batch: gives segments and positions.
+      tokens: int32 [B, L], what it reads in place of the batch's inputs.
+
+    Returns:
+      float32 [B, L]; of the first token of a segment it means nothing.
+    """
+
+  def choose(self, weights: Array, noise: Array, able: Array, count: Array) -> Array:
+    """Positions drawn without replacement, one after another by weight; bool [B, L], no gradient.
+
+    Args:
+      weights: float32 [B, L], logarithms of weights, in nats; only their differences inside a row matter.
+      noise: int32 [B, L], random bits, of which, and of the weights, what is chosen is a function.
+      able: bool [B, L], what may be chosen.
+      count: int32 [B], how many of each row; all that may be, where those are fewer.
     """
 
   def draw(self, hidden: Array, noise: Array, lowest: Array, highest: Array) -> Array:

@@ -107,6 +107,27 @@ class Unscored:
     raise UserError(f'The model has no scorer: {self.why}.')
 
 
+def left_to_right(scorer: Scorer, attention: AttentionSpec) -> bool:
+  """Whether one causal pass over a clean text gives every token its probability by what stands left of it.
+
+  So do models that predict the next token, whatever else they learned, and those that read a masked one from the output
+  before, which are then run under causal attention. A model that predicts a token in its own place does not: what
+  stands there unmasked is what it would be asked for.
+
+  Args:
+    scorer: an objective's.
+    attention: the rule of that objective.
+  """
+  tokens = np.arange(7, 12, dtype=np.int32)
+  for one in (scorer, scorer.causal):
+    if one is None or isinstance(one, Unscored) or (one.attention or attention).kind != 'causal':
+      continue
+    found, wanted = one.whole(tokens), before(tokens, [(i, 0) for i in range(1, len(tokens))])
+    if len(found) == 1 and all(np.array_equal(a, b) for a, b in zip(found[0], wanted, strict=True)):
+      return True
+  return False
+
+
 def row(inputs: np.ndarray, reads: list[int], targets: list[int], gaps: list[int], prefix: int = 0) -> ScoringRow:
   of = lambda values: np.asarray(values, np.int32)
   return ScoringRow(of(inputs), of(reads), of(targets), of(gaps), prefix)

@@ -52,7 +52,7 @@ class Budget:
     if flops is None:
       raise UserError(
         'BUDGET is in FLOPs, which need the size of the vocabulary: give it by BINDINGS, '
-        "'DecoderConfig.vocab_size = N', or a budget in tokens."
+        "'DecoderConfig.vocab_size = N', or a budget in tokens. Where a scorer is part of them it must be trained."
       )
     return max(1, round(self.amount / flops))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ... import UserError
 from .. import files, metrics
-from . import axes
+from . import axes, chains
 
 _ONE_OF = ('gin/objectives', 'gin/attention')
 
@@ -22,14 +22,14 @@ class Cell:
     row: the name of the cells that differ from it in their seed alone.
     options: by axis, 'seed' last.
     model_dir: where it goes.
-    start: the MODEL_DIR of the cell whose weights it begins with; None for random ones.
+    starts: MODEL_DIRs of the cells that it begins with, by what is bound to them; see `chains`.
     shared: what must be as it was when the cell was begun; see `runner.sweep`.
   """
 
   row: str
   options: axes.Choice
   model_dir: str
-  start: str | None = None
+  starts: dict[str, str] = dataclasses.field(default_factory=dict)
   shared: dict[str, Any] = dataclasses.field(default_factory=dict)
 
   @classmethod
@@ -68,13 +68,20 @@ class Cell:
   @property
   def settings(self) -> dict[str, Any]:
     """What decides the run, but for what follows from it."""
-    start = {} if self.start is None else {'start': os.path.basename(self.start)}
-    return self.shared | {'gin_files': list(self.gin_files), 'lines': list(self.lines)} | start
+    named = lambda binding: 'start' if binding == chains.WEIGHTS else binding
+    starts = {named(binding): os.path.basename(start) for binding, start in self.starts.items()}
+    return self.shared | {'gin_files': list(self.gin_files), 'lines': list(self.lines)} | starts
 
   @property
   def can_start(self) -> bool:
-    """Whether the weights that it begins with are there."""
-    return self.start is None or (files.path(self.start) / 'done.json').exists()
+    """Whether all that it begins with is there."""
+    return not self.lacks
+
+  @property
+  def lacks(self) -> list[str]:
+    """The names of the cells that it begins with and that are not trained."""
+    places = dict.fromkeys(self.starts.values())
+    return [os.path.basename(start) for start in places if not (files.path(start) / 'done.json').exists()]
 
   @property
   def trained(self) -> bool:

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import rich.table
@@ -49,7 +49,7 @@ class Grid:
     sweep_dir: str,
     run: str,
     choices: list[axes_lib.Choice],
-    starts: Sequence[int | None],
+    starts: Sequence[Mapping[str, int]],
     bindings: Sequence[str],
     budget: Budget,
     learning_rates: Sequence[float] | None,
@@ -69,14 +69,14 @@ class Grid:
     if search is not None:
       shared['search'] = json.loads(json.dumps(dataclasses.asdict(search)))
     sweep = sweep_name(sweep_dir)
-    if search is not None and any(start is not None for start in starts):
+    if search is not None and any(starts):
       raise UserError(
         'LEARNING_RATES are searched before any cell is trained, and sweep.starts has cells begin with trained '
         'weights: give such a sweep its rates by an axis, or LEARNING_RATE.'
       )
     cells = [Cell.of(choice, sweep_dir, sweep, shared) for choice in choices]
-    places = [None if start is None else cells[start].model_dir for start in starts]
-    cells = [dataclasses.replace(cell, start=place) for cell, place in zip(cells, places, strict=True)]
+    places = [{binding: cells[start].model_dir for binding, start in each.items()} for each in starts]
+    cells = [dataclasses.replace(cell, starts=place) for cell, place in zip(cells, places, strict=True)]
     cells_lib.check_apart(cells)
     config.find(run)
     paths = config.search_paths()
@@ -190,8 +190,7 @@ class Grid:
         )
       elif not one.cell.can_start:
         print(
-          f'unmask: {one.cell.name} was not begun: {os.path.basename(one.cell.start or "")}, from which it starts, is '
-          'not trained.',
+          f'unmask: {one.cell.name} was not begun: {one.cell.lacks[0]}, from which it starts, is not trained.',
           file=sys.stderr,
         )
     return len(failed)
@@ -218,7 +217,7 @@ class Grid:
     seconds = dict(zip((one.cell.model_dir for one in to_run), estimate.seconds, strict=True))
     table = rich.table.Table(title=f'{sweep_name(self.sweep_dir)}, {len(everything)} cells in {self.sweep_dir}')
     table.add_column('cell', no_wrap=True)
-    chained = any(one.cell.start for one in everything)
+    chained = any(one.cell.starts for one in everything)
     if chained:
       table.add_column('starts from')
     for heading in ('state', 'updates', 'tokens', 'FLOPs', 'learning rate', 'time'):
@@ -227,7 +226,7 @@ class Grid:
       rate = {'value': one.learning_rate} if one in self.all_tries() else self.learning_rate(one)
       table.add_row(
         os.path.relpath(one.cell.model_dir, self.sweep_dir),
-        *([os.path.basename(one.cell.start or '')] if chained else []),
+        *([', '.join(map(os.path.basename, one.cell.starts.values()))] if chained else []),
         one.cell.state(),
         f'{one.train_steps:,}',
         f'{one.tokens:,}',

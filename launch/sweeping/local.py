@@ -113,7 +113,7 @@ def run(plans: Sequence[Plan], shares: Sequence[Share], board: Board, begin: Cal
 
 
 def _able(waiting: Sequence[tuple[Plan, int]]) -> list[tuple[Plan, int]]:
-  """Those whose first weights are there."""
+  """Those for which all that they begin with is there."""
   return [each for each in waiting if each[0].cell.can_start]
 
 

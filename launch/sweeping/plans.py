@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ... import UserError
-from .. import config, flags, loop, opening, precompiling, program
+from .. import config, flags, frozen, loop, opening, precompiling, program
 from .budget import Budget
 from .cells import Cell
 
@@ -34,7 +34,7 @@ class Plan:
     command: arguments of `unmask train`, without the learning rate where that is tuned.
     train_steps: updates.
     update_tokens: tokens of the corpus that an update reads.
-    update_flops: model FLOPs of an update; None where the vocabulary's size is not known.
+    update_flops: model FLOPs of an update; None where the vocabulary's size is not known, or a frozen network's shape.
     learning_rate: the peak that is bound.
     facts: what cells that differ in their objective must have alike.
   """
@@ -65,7 +65,7 @@ def command(run: str, search_paths: Sequence[str], cell: Cell, lines: Sequence[s
     f'--gin_file={run}',
     *(f'--gin_file={file}' for file in cell.gin_files),
     *as_flags((*lines, *cell.lines)),
-    *([] if cell.start is None else [f'--gin.train.initial_weights={cell.start}']),
+    *(f'--gin.{binding}={start}' for binding, start in cell.starts.items()),
     f'--gin.MODEL_DIR={cell.model_dir}',
   )
 
@@ -135,9 +135,10 @@ def _bound(arguments: Sequence[str]) -> dict[str, Any]:
 def _flops(bound: dict[str, Any], text_length: int, batch_size: int) -> float | None:
   try:
     model = precompiling.with_vocabulary(bound['model'], bound['pipeline'])
+    objective = frozen.settled(bound['objective'], bound['model_dir'])
   except UserError:
     return None
-  return program.update_flops(model, bound['objective'], text_length, batch_size)
+  return program.update_flops(model, objective, text_length, batch_size)
 
 
 def _at_fault(cell: Cell, message: str) -> str:

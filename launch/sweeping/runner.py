@@ -60,7 +60,8 @@ def sweep(
     seeds: each combination is run with each; of the parameters and of the order of the corpus.
     cells: {axis: label} entries, of which each cell matches one; None for all combinations.
     exclude: entries that no cell matches.
-    starts: (cells, other) pairs of such entries: which cells begin with another's weights, see `chains`.
+    starts: (cells, other) pairs of such entries: which cells begin with another's weights, or with a third part are
+      told another's directory, see `chains`.
     bindings: 'NAME = VALUE' lines for all cells.
     budget: {'tokens': N} or {'flops': N} for each cell; None for the run's TRAIN_STEPS.
     learning_rates: are tried for each row, see `tuning`; None shares the run's.

@@ -37,8 +37,8 @@ SMALL = {
   'BATCH_SIZE': 8,
   'TASK_FEATURE_LENGTHS': "{'targets': 32}",
 }
-NEED_ANSWERS = ('meap_fine_tuning', 'answers_only')
-OBJECTIVES = sorted(path.stem for path in (GIN / 'objectives').glob('*.gin') if path.stem not in NEED_ANSWERS)
+NEED_MORE = ('meap_fine_tuning', 'answers_only', 'guided_masking')  # rows of questions; a scorer
+OBJECTIVES = sorted(path.stem for path in (GIN / 'objectives').glob('*.gin') if path.stem not in NEED_MORE)
 MODELS = sorted(path.stem for path in (GIN / 'models').glob('*.gin'))
 
 

@@ -14,7 +14,8 @@ from unmask.objectives.masked_lm import MaskedLM
 from unmask.objectives.next_token import NextToken
 
 NAMES = sorted(path.stem for path in (runs.ROOT / 'gin' / 'objectives').glob('*.gin'))
-NEED_ANSWERS = ('meap_fine_tuning', 'answers_only')  # rows of questions; the same data position and state as the others
+# Rows of questions: the same data position and state as the others. A scorer: see below.
+NEED_MORE = ('meap_fine_tuning', 'answers_only', 'guided_masking')
 # The core; and those whose rows or losses depend on more than the row: parts, stages, a rate that falls, places in the
 # batch, tokens drawn on the device. The others share their code with one of these, and are stopped too where
 # UNMASK_RESUMED=all.
@@ -28,7 +29,7 @@ def _stops(objective: str) -> bool:
   return objective in RESUMED or os.environ.get('UNMASK_RESUMED') == 'all'
 
 
-@pytest.mark.parametrize('objective', [name for name in NAMES if name not in NEED_ANSWERS])
+@pytest.mark.parametrize('objective', [name for name in NAMES if name not in NEED_MORE])
 def test_every_objective(objective, zygote, tmp_path):
   """With accumulation, evaluations and the corpus's shuffled rows; rows hold several documents, end to end.
 
@@ -50,6 +51,31 @@ def test_every_objective(objective, zygote, tmp_path):
   assert '4/7' in zygote.train(tmp_path / 'parts', objective, **RUN)
   runs.assert_same(tmp_path / 'whole', tmp_path / 'parts')
   assert runs.final(tmp_path / 'parts')[0] == 7
+
+
+def test_a_scorer_is_needed_once(zygote, tmp_path):
+  """Masks by another run's model: its bits are the run's own, and what goes on does not miss that run."""
+  scorer, whole, parts = (tmp_path / name for name in ('scorer', 'whole', 'parts'))
+  shape = {'DecoderConfig.embed_dim': 16, 'DecoderConfig.num_layers': 1, 'TRAIN_STEPS': 2}
+  zygote.train(scorer, 'next_token', **RUN | shape)
+  given = RUN | {'Frozen.checkpoint': str(scorer)}
+  zygote.train(whole, 'guided_masking', **given)
+  _, own, _ = runs.final(scorer)
+  step, state, _ = runs.final(whole)
+  asked = {name: value for name, value in state.items() if "['guide']" in name}
+  assert step == 7
+  assert {name.replace("['guide']", '') for name in asked} == {name for name in own if "['params']" in name}
+  runs.assert_same_arrays(
+    {name.replace("['guide']", ''): value for name, value in asked.items()},
+    {name: value for name, value in own.items() if "['params']" in name},
+  )
+  shutil.copytree(whole, parts)
+  for gone in (6, 7):
+    shutil.rmtree(parts / 'checkpoints' / str(gone))
+  (parts / 'done.json').unlink()
+  shutil.rmtree(scorer)
+  assert '4/7' in zygote.train(parts, 'guided_masking', **given)
+  runs.assert_same(whole, parts)
 
 
 @pytest.mark.parametrize('objective', [NextToken(), CausalMasked(), MaskedLM()], ids=lambda o: type(o).__name__)

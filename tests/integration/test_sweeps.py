@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 import runs
 import virtual_devices
-from test_gin_files import HOME, SHRINK, names
+from test_gin_files import HOME, NEED_MORE, SHRINK, names
 from unmask.launch import cli, config, flags, loop
 from unmask.launch.sweeping import runner
 from unmask.launch.sweeping.plans import Plan
@@ -137,11 +137,11 @@ SHIPPED = {
   'mlm_or_mntp': (4, [{'rate': '0.20'}]),
   'causal_masked_untouched': (4, [{'untouched': '0.00'}, {'untouched': '0.75'}]),
   'salient_or_random': (3, None),
-  'family': (len(names('objectives')) - 2, [{'objective': name} for name in SMOKE]),
+  'family': (len(names('objectives')) - len(NEED_MORE), [{'objective': name} for name in SMOKE]),
 }
 
 
-ELSEWHERE = {'core', 'core_3M', 'architecture_objective'}  # see test_road, and the chain below
+ELSEWHERE = {'core', 'core_3M', 'architecture_objective', 'guided_masking'}  # see test_road, and the chains below
 
 
 def test_every_sweep_is_known():
@@ -199,6 +199,18 @@ def test_a_chain_of_cells_from_pretraining_to_prompts(zygote, tmp_path):
   assert [list(tests) for tests in read] == [['prompted']] * 2
   assert read[0]['prompted']['asked'] == read[1]['prompted']['asked']
   assert read[0]['prompted']['items'] > 4
+
+
+def test_a_cell_has_another_for_its_scorer(zygote, tmp_path):
+  """Its own weights are random; what it is told is where the other is, of its own seed."""
+  more = ("CELLS = [{'objective': 'next_token'}, {'objective': 'unsure'}]", 'SEEDS = [3]')
+  first, then = (_trained(zygote, 'guided_masking', tmp_path, *more) for _ in range(2))
+  assert (list(first), list(then)) == (['next_token'], ['unsure'])
+  model, settings = then['unsure']['model'], then['unsure']['cell']['settings']
+  assert model['frozen']['guide']['checkpoint'] == f'{tmp_path}/next_token-seed3'
+  assert model['initial_weights'] is None
+  assert (settings['Frozen.checkpoint'], settings.get('start')) == ('next_token-seed3', None)
+  assert "masks='unsure'" in model['objective']
 
 
 def test_a_learning_rate_is_tuned_for_each_row(zygote, tmp_path):

@@ -11,6 +11,7 @@ from unmask import UserError
 from unmask.launch import mesh, networks, optimizers, state, step
 from unmask.models.config import DecoderConfig
 from unmask.models.decoder import Decoder
+from unmask.objectives import Frozen, GuidedMasking
 from unmask.objectives.base import MODEL_FEATURES
 
 CONFIG = DecoderConfig(
@@ -41,15 +42,23 @@ def _train(
   optimizer: str = 'adamw',
   batches=None,
   config: DecoderConfig = CONFIG,
+  objective=None,
+  known: dict | None = None,
 ):
-  """Losses and final parameters after three updates, on three batches unless others are given."""
-  objective = TABLE[name].make()
+  """Losses and final parameters after three updates, on three batches unless others are given.
+
+  `objective` has the table's batches and something beside the decoder, of which some parameters are `known`.
+  """
+  objective = objective or TABLE[name].make()
   device_mesh = on.build(jax.devices()[:devices])
   decoder, beside = Decoder(config), networks.beside(objective, config)
   transform = optimizers.Optimizer(name=optimizer, schedule=optimizers.Schedule(peak=1e-2, warmup_steps=1)).build(10)
   scoring = step.Scoring(objective, objective.max_supervised(32), z_loss=1e-4)
   with mesh.context(device_mesh):
     current = state.create(decoder, transform, device_mesh, 0, beside)
+    where = {part: current.params[part] for part in known or {}}
+    placed = jax.tree.map(lambda x, like: jax.device_put(x, like.sharding), known or {}, where)
+    current = current.replace(params=current.params | placed)
     update = jax.jit(step.make_train_step(decoder, scoring, transform, microbatches))
     losses = []
     for batch in batches or _batches(name):
@@ -137,6 +146,29 @@ def test_classes_are_split_as_the_vocabulary_is(on, devices, microbatches):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-4), params, split)
   if devices == 8:
     assert tuple(current.params['ngrams']['rows'].sharding.spec) == ('tensor', 'fsdp')
+
+
+def test_a_scorer_chooses_the_same_masks_however_it_is_split():
+  """Rows over data and fsdp, its vocabulary over tensor, positions over sequence; and in microbatches."""
+  shape = {'vocab_size': 640, 'embed_dim': 16, 'num_layers': 1, 'num_heads': 2, 'num_kv_heads': 2, 'head_dim': 8}
+  objective = GuidedMasking(guide=Frozen(checkpoint='a run', shape=tuple(shape.items())), temperature=1.0)
+  scorer = dict(networks.beside(objective, CONFIG))['guide'].config
+  own = state.unboxed(jax.jit(lambda: state.init_params(Decoder(scorer), jax.random.key(5)))())
+  own |= {'embedding': 4 * own['embedding']}
+  train = functools.partial(_train, 'guided_masking', objective=objective, known={'guide': own})
+  want, params, _ = train(mesh.MeshConfig(), 1)
+  assert want[0]['confidence'] > 1.2 * want[0]['text_confidence']
+  for on, devices, microbatches in (
+    (mesh.MeshConfig(data=1, fsdp=2, sequence=2, tensor=2), 8, 1),
+    (mesh.MeshConfig(data=2), 2, 4),
+  ):
+    got, split, current = train(on, devices, microbatches)
+    for a, b in zip(want, got, strict=True):
+      assert a == pytest.approx(b, rel=2e-4)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-4), params, split)
+    jax.tree.map(np.testing.assert_array_equal, split['guide'], jax.tree.map(np.asarray, own))
+    if devices == 8:
+      assert tuple(current.params['guide']['embedding'].sharding.spec) == ('tensor', 'fsdp')
 
 
 @pytest.mark.parametrize('name', ['adafactor', 'lion', 'muon'])

@@ -21,15 +21,30 @@ def test_a_cell_starts_from_the_one_that_is_like_it_otherwise():
   before = {'then': 'first', 'last': 'then'}
   for choice, start in zip(choices, found, strict=True):
     stage, size, seed = name(choice)
-    assert (None if start is None else name(choices[start])) == (
-      (before[stage], size, seed) if stage in before else None
+    assert {binding: name(choices[number]) for binding, number in start.items()} == (
+      {chains.WEIGHTS: (before[stage], size, seed)} if stage in before else {}
     )
+
+
+def test_a_third_part_names_what_is_bound_to_another_cell():
+  """Beside the weights; the first entry of each name holds, and circles are seen through both."""
+  choices = axes.grid(AXES, None, [])
+  beside = ({'stage': 'last'}, {'stage': 'first'}, 'Frozen.checkpoint')
+  found = chains.starts(choices, [*TWO, beside, ({'stage': 'last'}, {'stage': 'then'}, 'Frozen.checkpoint')], AXES)
+  number = {tuple(str(option.label) for option in choice.values()): i for i, choice in enumerate(choices)}
+  assert found[number['last', 'l', '1']] == {
+    chains.WEIGHTS: number['then', 'l', '1'],
+    'Frozen.checkpoint': number['first', 'l', '1'],
+  }
+  with pytest.raises(UserError, match='in a circle: stage=first, size=s, seed=0 from stage=last, size=s, seed=0 from'):
+    chains.starts(choices, [({'stage': 'first'}, {'stage': 'last'}), beside], AXES)
 
 
 @pytest.mark.parametrize(
   ('entries', 'sign'),
   [
     ([({'stage': 'then'},)], 'sweep.starts holds'),
+    ([(*TWO[0], {})], 'sweep.starts holds'),
     ([({'stag': 'then'}, {})], "sweep.starts names the axis 'stag'"),
     ([({'stage': 'then'}, {'stage': 'frist'})], "sweep.starts names 'frist' of the axis 'stage'"),
     ([({'stage': 'then'}, {'stage': 'last'}), TWO[1]], 'in a circle: stage=then, size=s, seed=0 from stage=last'),
@@ -61,7 +76,9 @@ class _Board:
 def _plan(folder: pathlib.Path, name: str, start: str | None) -> plans.Plan:
   place = folder / name
   place.mkdir(exist_ok=True)
-  cell = Cell(row=name, options={}, model_dir=str(place), start=None if start is None else str(folder / start))
+  cell = Cell(
+    row=name, options={}, model_dir=str(place), starts={} if start is None else {chains.WEIGHTS: str(folder / start)}
+  )
   return plans.Plan(
     cell=cell, command=(), train_steps=1, update_tokens=1, update_flops=None, learning_rate=1.0, facts={}
   )
