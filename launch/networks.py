@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from .. import UserError
+from ..models import bag, detector, enhanced_decoder, head, sampling, tower
 from ..models import decoder as decoder_lib
-from ..models import detector, head, sampling, tower
 from ..models.config import DecoderConfig
 from ..models.decoder import Decoder
 from ..objectives import networks as kinds
@@ -44,6 +45,12 @@ _KINDS: dict[type, _Kind] = {
   kinds.Detector: _Kind(
     lambda said, model: detector.Detector(model),
     lambda module, said, positions, length, causal: module.train_flops(positions),
+  ),
+  kinds.EnhancedDecoder: _Kind(
+    lambda said, model: enhanced_decoder.EnhancedDecoder(
+      dataclasses.replace(model, num_layers=1, scan_unroll=1), said.hidden
+    ),
+    lambda module, said, positions, length, causal: module.train_flops(positions, length),
   ),
 }
 
@@ -118,8 +125,28 @@ class Bound:
   def head(self, name: str, hidden: jax.Array) -> jax.Array:
     return self._module(name).apply({'params': self.params[name]}, hidden)
 
+  def rebuild(
+    self,
+    name: str,
+    vectors: jax.Array,
+    at: jax.Array,
+    tokens: jax.Array,
+    noise: jax.Array,
+    units: jax.Array,
+    batch: Batch,
+  ) -> jax.Array:
+    clean = decoder_lib.embed(self.decoder.config, self.params['embedding'], tokens)
+    memory = jnp.where(at[..., None], vectors, clean)
+    places = batch['decoder_positions'], batch['decoder_segment_ids']
+    return self._module(name).apply({'params': self.params[name]}, vectors, memory, *places, noise, units, at)
+
   def cross_entropy(self, hidden: jax.Array, targets: jax.Array) -> jax.Array:
     return head.score(hidden, targets, self.params, self.decoder.config).cross_entropy
+
+  def pooled_cross_entropy(
+    self, hidden: jax.Array, pooled: jax.Array, segment_ids: jax.Array, targets: jax.Array
+  ) -> jax.Array:
+    return bag.cross_entropy(hidden, pooled, segment_ids, targets, self.params, self.decoder.config)
 
   def draw(self, hidden: jax.Array, noise: jax.Array, lowest: jax.Array, highest: jax.Array) -> jax.Array:
     return sampling.draw(hidden, noise, lowest, highest, self.params, self.decoder.config)

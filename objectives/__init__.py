@@ -21,6 +21,7 @@ if TYPE_CHECKING:
   from .base import SpecialTokens as SpecialTokens
   from .bottleneck import Bottleneck as Bottleneck
   from .causal_masked import CausalMasked as CausalMasked
+  from .dup_mae import DupMAE as DupMAE
   from .electra import Electra as Electra
   from .fill_in_the_middle import FillInTheMiddle as FillInTheMiddle
   from .forgetful_causal import ForgetfulCausal as ForgetfulCausal
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
   from .meap_fine_tuning import MEAPFineTuning as MEAPFineTuning
   from .mixture import Mixture as Mixture
   from .networks import Detector as Detector
+  from .networks import EnhancedDecoder as EnhancedDecoder
   from .networks import Networks as Networks
   from .networks import Tower as Tower
   from .next_token import NextToken as NextToken
@@ -82,6 +84,7 @@ HOMES = {
   'Networks': 'networks',
   'Tower': 'networks',
   'Detector': 'networks',
+  'EnhancedDecoder': 'networks',
   'corrupt_rows': 'preprocessor',
   'LinearRate': 'schedules',
   'AnswersOnly': 'answers_only',
@@ -90,6 +93,7 @@ HOMES = {
   'MaskedLM': 'masked_lm',
   'MaskedDiffusion': 'masked_diffusion',
   'Electra': 'electra',
+  'DupMAE': 'dup_mae',
   'RandomSpan': 'random_span',
   'PMIMasking': 'pmi_masking',
   'SalientSpan': 'salient_span',

@@ -133,6 +133,11 @@ class Objective(abc.ABC):
     return {}
 
   @property
+  def head_uses(self) -> float:
+    """How often `measure` asks the output head of each position, for counting FLOPs alone; not at all as a rule."""
+    return 0.0
+
+  @property
   def measures(self) -> tuple[str, ...]:
     """What `on_device` and `measure` add to a batch for `loss`: float32 [batch, n] each, 0 where nothing counts."""
     return ()

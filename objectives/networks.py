@@ -45,7 +45,22 @@ class Detector:
   """A head that gives one number to each position: a dense layer as wide as the decoder, gelu, a weighted sum."""
 
 
-Network = Tower | Detector
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EnhancedDecoder:
+  """One layer that rebuilds each token from a vector and a random part of the clean ones (RetroMAE, arXiv 2211.08769).
+
+  Attributes:
+    hidden: probability that a unit of tokens is out of a position's sight, in [0, 1].
+  """
+
+  hidden: float = 0.5
+
+  def __post_init__(self) -> None:
+    if isinstance(self.hidden, bool) or not 0 <= self.hidden <= 1:
+      raise UserError(f'EnhancedDecoder.hidden is {self.hidden}; it is a probability, in [0, 1].')
+
+
+Network = Tower | Detector | EnhancedDecoder
 
 
 class Networks(Protocol):
@@ -65,8 +80,32 @@ class Networks(Protocol):
   def head(self, name: str, hidden: Array) -> Array:
     """What a `Detector` gives to hidden states [B, N, D], float32 [B, N]."""
 
+  def rebuild(
+    self, name: str, vectors: Array, at: Array, tokens: Array, noise: Array, units: Array, batch: dict[str, Array]
+  ) -> Array:
+    """What an `EnhancedDecoder` makes of each position's vector and of the tokens that it sees, [B, L, D].
+
+    Args:
+      name: of the network.
+      vectors: [B, L, D]; a query is one of them and its position.
+      at: bool [B, L], where the vector stands in the token's place; every other position of the segment sees it.
+      tokens: int32 [B, L], keys and values. No position sees its own.
+      noise: int32 [B, L], random bits; what a position sees of the others is a function of them.
+      units: int32 [B, L]; tokens of one number are out of a position's sight together.
+      batch: for positions and segments.
+    """
+
   def cross_entropy(self, hidden: Array, targets: Array) -> Array:
     """-log p(target) in nats by the output head, float32 [B, N]; of [B, N, D] and int32 [B, N]."""
+
+  def pooled_cross_entropy(self, hidden: Array, pooled: Array, segment_ids: Array, targets: Array) -> Array:
+    """-log p(target) in nats by the largest logits of each position's segment, float32 [B, L].
+
+    Args:
+      hidden: [B, L, D].
+      pooled: bool [B, L], the positions among which the largest is looked for, of each id by itself.
+      segment_ids, targets: int32 [B, L].
+    """
 
   def draw(self, hidden: Array, noise: Array, lowest: Array, highest: Array) -> Array:
     """A token for each position by the output head's probabilities at temperature 1, int32 [B, N]; no gradient.
