@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import UserError
-from ..models import bag, detector, enhanced_decoder, head, sampling, tower
+from ..models import bag, detector, enhanced_decoder, extra_layers, head, sampling, tower
 from ..models import decoder as decoder_lib
 from ..models.config import DecoderConfig
 from ..models.decoder import Decoder
@@ -51,6 +51,12 @@ _KINDS: dict[type, _Kind] = {
       dataclasses.replace(model, num_layers=1, scan_unroll=1), said.hidden
     ),
     lambda module, said, positions, length, causal: module.train_flops(positions, length),
+  ),
+  kinds.ExtraLayers: _Kind(
+    lambda said, model: extra_layers.ExtraLayers(
+      dataclasses.replace(model, num_layers=len(said.tables), scan_unroll=1), said.tables
+    ),
+    lambda module, said, positions, length, causal: module.train_flops(positions, length, causal),
   ),
 }
 
@@ -139,6 +145,11 @@ class Bound:
     memory = jnp.where(at[..., None], vectors, clean)
     places = batch['decoder_positions'], batch['decoder_segment_ids']
     return self._module(name).apply({'params': self.params[name]}, vectors, memory, *places, noise, units, at)
+
+  def behind(self, name: str, hidden: jax.Array, groups: jax.Array, batch: Batch) -> jax.Array:
+    places = batch['decoder_positions'], batch['decoder_segment_ids']
+    ordered = self.objective.attention.ordered
+    return self._module(name).apply({'params': self.params[name]}, hidden, *places, groups, ordered)
 
   def cross_entropy(self, hidden: jax.Array, targets: jax.Array) -> jax.Array:
     return head.score(hidden, targets, self.params, self.decoder.config).cross_entropy

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
   from .base import Objective as Objective
   from .base import SpecialTokens as SpecialTokens
   from .bottleneck import Bottleneck as Bottleneck
+  from .bpdec import BPDec as BPDec
   from .causal_masked import CausalMasked as CausalMasked
   from .dup_mae import DupMAE as DupMAE
   from .electra import Electra as Electra
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
   from .mixture import Mixture as Mixture
   from .networks import Detector as Detector
   from .networks import EnhancedDecoder as EnhancedDecoder
+  from .networks import ExtraLayers as ExtraLayers
   from .networks import Networks as Networks
   from .networks import Tower as Tower
   from .next_token import NextToken as NextToken
@@ -85,6 +87,7 @@ HOMES = {
   'Tower': 'networks',
   'Detector': 'networks',
   'EnhancedDecoder': 'networks',
+  'ExtraLayers': 'networks',
   'corrupt_rows': 'preprocessor',
   'LinearRate': 'schedules',
   'AnswersOnly': 'answers_only',
@@ -94,6 +97,7 @@ HOMES = {
   'MaskedDiffusion': 'masked_diffusion',
   'Electra': 'electra',
   'DupMAE': 'dup_mae',
+  'BPDec': 'bpdec',
   'RandomSpan': 'random_span',
   'PMIMasking': 'pmi_masking',
   'SalientSpan': 'salient_span',

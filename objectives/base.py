@@ -236,6 +236,15 @@ class Objective(abc.ABC):
     del nets, hidden, batch
     return {}
 
+  def to_head(self, nets: networks.Networks, hidden: Tensor, batch: Features) -> Tensor:
+    """What the output head reads in training and in held-out losses, [batch, model_length, width]; JAX.
+
+    The decoder's hidden states as a rule; arguments as for `measure`. Whoever asks a trained model for scores, states
+    or weights gets the decoder and the head without it.
+    """
+    del nets, batch
+    return hidden
+
   def loss(self, cross_entropy: Tensor, weights: Tensor, batch: Features | None = None) -> dict[str, loss.LossTerm]:
     """Named loss terms.
 

@@ -10,6 +10,7 @@ import dataclasses
 from typing import Any, Protocol
 
 from .. import UserError
+from .attention import GroupTable
 
 Array = Any
 TAKEN = ('embedding', 'blocks', 'final_norm', 'output')
@@ -60,7 +61,23 @@ class EnhancedDecoder:
       raise UserError(f'EnhancedDecoder.hidden is {self.hidden}; it is a probability, in [0, 1].')
 
 
-Network = Tower | Detector | EnhancedDecoder
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExtraLayers:
+  """Blocks behind the decoder, that read its hidden states and see each other's positions under its rule.
+
+  Attributes:
+    tables: for each block, bottom to top, which group may see which, `table[query group][key group]`; None lets every
+      group see every group. A position always sees itself.
+  """
+
+  tables: tuple[GroupTable | None, ...]
+
+  def __post_init__(self) -> None:
+    if not self.tables:
+      raise UserError('ExtraLayers.tables is empty; give one, or None, for each layer.')
+
+
+Network = Tower | Detector | EnhancedDecoder | ExtraLayers
 
 
 class Networks(Protocol):
@@ -94,6 +111,9 @@ class Networks(Protocol):
       units: int32 [B, L]; tokens of one number are out of a position's sight together.
       batch: for positions and segments.
     """
+
+  def behind(self, name: str, hidden: Array, groups: Array, batch: dict[str, Array]) -> Array:
+    """What `ExtraLayers` make of hidden states, [B, L, D]; of [B, L, D] and int32 [B, L], who is in which group."""
 
   def cross_entropy(self, hidden: Array, targets: Array) -> Array:
     """-log p(target) in nats by the output head, float32 [B, N]; of [B, N, D] and int32 [B, N]."""

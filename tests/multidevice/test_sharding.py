@@ -107,7 +107,7 @@ _beside = functools.cache(lambda name: _train(name, mesh.MeshConfig(), 1, config
   [(mesh.MeshConfig(data=1, fsdp=2, sequence=2, tensor=2), 8, 1), (mesh.MeshConfig(), 1, 4)],
   ids=['all axes', 'microbatches'],
 )
-@pytest.mark.parametrize('name', ['electra', 'dup_mae'])
+@pytest.mark.parametrize('name', ['electra', 'dup_mae', 'bpdec'])
 def test_networks_beside_the_decoder_too(name, on, devices, microbatches):
   """What is drawn is each row's own, however the vocabulary, the positions and the rows are split."""
   want, params = _beside(name)
@@ -121,7 +121,8 @@ def test_networks_beside_the_decoder_too(name, on, devices, microbatches):
       assert spec('generator', 'blocks', 'mlp', 'gate_up')[1:4] == ('fsdp', None, 'tensor')
       assert spec('detector', 'dense')[:1] == ('fsdp',)
     else:
-      assert spec('reconstruction', 'mlp', 'gate_up')[:3] == ('fsdp', None, 'tensor')
+      layer = ('reconstruction',) if name == 'dup_mae' else ('extra_layers', 'block_1')
+      assert spec(*layer, 'mlp', 'gate_up')[:3] == ('fsdp', None, 'tensor')
 
 
 def test_what_a_generator_drew_is_not_what_was_there():
