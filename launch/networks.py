@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from .. import UserError
+from ..models import bag, detector, enhanced_decoder, extra_layers, frozen, head, sampling, tower
 from ..models import classes as classes_lib
 from ..models import decoder as decoder_lib
-from ..models import detector, frozen, head, sampling, tower
 from ..models.config import DecoderConfig
 from ..models.decoder import Decoder
 from ..objectives import networks as kinds
@@ -53,6 +54,18 @@ _KINDS: dict[type, _Kind] = {
   kinds.Frozen: _Kind(
     lambda said, model: frozen.Frozen(frozen.shaped(model, dict(said.shape))),
     lambda module, said, positions, length, causal: module.flops(positions, length),
+  ),
+  kinds.EnhancedDecoder: _Kind(
+    lambda said, model: enhanced_decoder.EnhancedDecoder(
+      dataclasses.replace(model, num_layers=1, scan_unroll=1), said.hidden
+    ),
+    lambda module, said, positions, length, causal: module.train_flops(positions, length),
+  ),
+  kinds.ExtraLayers: _Kind(
+    lambda said, model: extra_layers.ExtraLayers(
+      dataclasses.replace(model, num_layers=len(said.tables), scan_unroll=1), said.tables
+    ),
+    lambda module, said, positions, length, causal: module.train_flops(positions, length, causal),
   ),
 }
 
@@ -133,6 +146,26 @@ class Bound:
   def head(self, name: str, hidden: jax.Array) -> jax.Array:
     return self._module(name).apply({'params': self.params[name]}, hidden)
 
+  def rebuild(
+    self,
+    name: str,
+    vectors: jax.Array,
+    at: jax.Array,
+    tokens: jax.Array,
+    noise: jax.Array,
+    units: jax.Array,
+    batch: Batch,
+  ) -> jax.Array:
+    clean = decoder_lib.embed(self.decoder.config, self.params['embedding'], tokens)
+    memory = jnp.where(at[..., None], vectors, clean)
+    places = batch['decoder_positions'], batch['decoder_segment_ids']
+    return self._module(name).apply({'params': self.params[name]}, vectors, memory, *places, noise, units, at)
+
+  def behind(self, name: str, hidden: jax.Array, groups: jax.Array, batch: Batch) -> jax.Array:
+    places = batch['decoder_positions'], batch['decoder_segment_ids']
+    ordered = self.objective.attention.ordered
+    return self._module(name).apply({'params': self.params[name]}, hidden, *places, groups, ordered)
+
   def cross_entropy(self, hidden: jax.Array, targets: jax.Array) -> jax.Array:
     return head.score(hidden, targets, self.params, self.decoder.config).cross_entropy
 
@@ -145,6 +178,11 @@ class Bound:
 
   def choose(self, weights: jax.Array, noise: jax.Array, able: jax.Array, count: jax.Array) -> jax.Array:
     return sampling.without_replacement(weights, noise, able, count)
+
+  def pooled_cross_entropy(
+    self, hidden: jax.Array, pooled: jax.Array, segment_ids: jax.Array, targets: jax.Array
+  ) -> jax.Array:
+    return bag.cross_entropy(hidden, pooled, segment_ids, targets, self.params, self.decoder.config)
 
   def draw(self, hidden: jax.Array, noise: jax.Array, lowest: jax.Array, highest: jax.Array) -> jax.Array:
     return sampling.draw(hidden, noise, lowest, highest, self.params, self.decoder.config)

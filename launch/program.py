@@ -156,7 +156,7 @@ def update_flops(model: DecoderConfig, objective: Objective, text_length: int, b
 
 def _flops(model: DecoderConfig, objective: Objective, positions: int, scored: int, length: int) -> float:
   """Of the decoder, which reads so many positions and scores tokens at some, and of what is beside it."""
-  head = scored if objective.predicts_tokens else 0
+  head = (scored if objective.predicts_tokens else 0) + round(objective.head_uses * positions)
   own = model.train_flops(positions, head, length, _is_causal(objective))
   return own + networks.train_flops(objective, model, positions, length)
 

@@ -29,7 +29,7 @@ class Scoring:
   """How a batch is scored: the parts of an objective that the device needs.
 
   Attributes:
-    objective: gives `attention`, `beside`, `on_device`, `measure`, `loss` with named terms, and `counts`.
+    objective: gives `attention`, `beside`, `on_device`, `measure`, `to_head`, `loss` with named terms, and `counts`.
     scored: bound on the scored positions of a row.
     z_loss: coefficient of log(Z)^2 of the output head, where that scores tokens; 0 leaves it out.
   """
@@ -91,9 +91,10 @@ def loss_sums(decoder: Decoder, scoring: Scoring, params: dict, batch: Batch) ->
   objective = scoring.objective
   batch = staged(decoder, scoring, params, batch)
   hidden = hidden_states(decoder, params, batch, objective.attention)
-  batch = batch | objective.measure(networks.Bound(decoder, objective, params), hidden, batch)
+  nets = networks.Bound(decoder, objective, params)
+  batch = batch | objective.measure(nets, hidden, batch)
   if objective.predicts_tokens:
-    found, _, weights, _ = _scores(decoder, scoring, params, hidden, batch)
+    found, _, weights, _ = _scores(decoder, scoring, params, objective.to_head(nets, hidden, batch), batch)
     terms = loss_terms(scoring, found, weights, batch)
   else:
     weights = batch['decoder_loss_weights']

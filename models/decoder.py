@@ -75,6 +75,14 @@ def embed(config: DecoderConfig, table_VxD: jax.Array, tokens_BxL: jax.Array) ->
   return nn.with_logical_constraint(x, ('batch', 'length', 'activation_embed'))
 
 
+def block(c: DecoderConfig) -> type[layers.Block]:
+  """The class of a block whose backward pass keeps what the remat policy says."""
+  if c.remat == 'none':
+    return layers.Block
+  policy = jax.checkpoint_policies.save_only_these_names(*_KEPT[c.remat])
+  return nn.remat(layers.Block, policy=policy, prevent_cse=False)
+
+
 def stack(
   c: DecoderConfig,
   x_BxLxD: jax.Array,
@@ -100,13 +108,9 @@ def stack(
     )
 
   causal = ordered is True and levels_BxL is None  # tokens of one level see each other, later ones too
-  block = layers.Block
-  if c.remat != 'none':
-    policy = jax.checkpoint_policies.save_only_these_names(*_KEPT[c.remat])
-    block = nn.remat(block, policy=policy, prevent_cse=False)
   rotary = layers.rotary_tables(positions_BxL, c.head_dim, c.rope_theta)
   return nn.scan(
-    block,
+    block(c),
     variable_axes={'params': 0, 'diagnosis': 0},  # the latter is empty but for `launch.diagnosis`
     split_rngs={'params': True},
     in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),

@@ -119,7 +119,7 @@ materialised_gradient.defvjp(lambda x: (x, None), lambda _, g: (jax.lax.optimiza
 
 
 class Attention(nn.Module):
-  """Self-attention with rotary positions and grouped-query heads.
+  """Attention with rotary positions and grouped-query heads: to itself, or to a memory of as many positions.
 
   Attributes:
     kernel: the implementation, from `attention.kernel`; 'xla' and 'cudnn' take a mask, the others none.
@@ -132,20 +132,26 @@ class Attention(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x_BxLxD: jax.Array, rotary: Rotary, segment_ids_BxL: jax.Array, visible_BxLxL: jax.Array | None
+    self,
+    x_BxLxD: jax.Array,
+    rotary: Rotary,
+    segment_ids_BxL: jax.Array,
+    visible_BxLxL: jax.Array | None,
+    memory_BxLxD: jax.Array | None = None,
   ) -> jax.Array:
     c = self.config
     x = x_BxLxD.astype(c.dtype)
+    memory = x if memory_BxLxD is None else memory_BxLxD.astype(c.dtype)
 
-    def project(name: str, heads: int, axis: str) -> jax.Array:
+    def project(name: str, x: jax.Array, heads: int, axis: str) -> jax.Array:
       kernel = param(
         self, name, (c.embed_dim, heads, c.head_dim), ('embed', axis, 'head_dim'), c.embed_dim, c.param_dtype
       )
       return jnp.einsum('bld,dhe->blhe', x, kernel.astype(c.dtype))
 
-    q = checkpoint_name(rotate(project('query', c.num_heads, 'heads'), *rotary), 'query')
-    k = checkpoint_name(rotate(project('key', c.num_kv_heads, 'kv_heads'), *rotary), 'key')
-    v = checkpoint_name(project('value', c.num_kv_heads, 'kv_heads'), 'value')
+    q = checkpoint_name(rotate(project('query', x, c.num_heads, 'heads'), *rotary), 'query')
+    k = checkpoint_name(rotate(project('key', memory, c.num_kv_heads, 'kv_heads'), *rotary), 'key')
+    v = checkpoint_name(project('value', memory, c.num_kv_heads, 'kv_heads'), 'value')
     if visible_BxLxL is not None:
       implementation = 'cudnn' if self.kernel == 'cudnn' else 'xla'
       mixed = attention.attend(q, k, v, visible_BxLxL, causal=self.causal, implementation=implementation)

@@ -99,12 +99,20 @@ def without_replacement(
 
 def gumbel(noise_BxN: jax.Array, ids_V: jax.Array) -> jax.Array:
   """Gumbel noise of each id at each position, float32 [B, N, V]: a function of the position's bits and the id."""
+  return -jnp.log(-jnp.log(uniform(noise_BxN, ids_V[None])))
+
+
+def uniform(noise_BxN: jax.Array, ids_BxV: jax.Array) -> jax.Array:
+  """Of each position and each id, float32 [B, N, V] between 0 and 1, neither of which comes: as for `gumbel`.
+
+  Args:
+    noise_BxN: int32, random bits.
+    ids_BxV: int32, those of a row, or with B = 1 those of every row.
+  """
   bits = noise_BxN.astype(jnp.uint32)[..., None]
-  counter = (ids_V.astype(jnp.uint32) * jnp.uint32(_GOLDEN) + jnp.uint32(1))[None, None]
+  counter = (ids_BxV.astype(jnp.uint32) * jnp.uint32(_GOLDEN) + jnp.uint32(1))[:, None]
   mixed = _mix(_mix(bits ^ counter) + bits * jnp.uint32(_GOLDEN))
-  # The middles of 2**23 equal parts of the unit interval: neither 0 nor 1.
-  uniform = (mixed >> 9).astype(jnp.float32) * 2.0**-23 + 2.0**-24
-  return -jnp.log(-jnp.log(uniform))
+  return (mixed >> 9).astype(jnp.float32) * 2.0**-23 + 2.0**-24  # the middles of 2**23 equal parts
 
 
 def _mix(x: jax.Array) -> jax.Array:

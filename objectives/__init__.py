@@ -20,7 +20,9 @@ if TYPE_CHECKING:
   from .base import Objective as Objective
   from .base import SpecialTokens as SpecialTokens
   from .bottleneck import Bottleneck as Bottleneck
+  from .bpdec import BPDec as BPDec
   from .causal_masked import CausalMasked as CausalMasked
+  from .dup_mae import DupMAE as DupMAE
   from .electra import Electra as Electra
   from .ernie_gram import ERNIEGram as ERNIEGram
   from .fill_in_the_middle import FillInTheMiddle as FillInTheMiddle
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
   from .mixture import Mixture as Mixture
   from .networks import Classes as Classes
   from .networks import Detector as Detector
+  from .networks import EnhancedDecoder as EnhancedDecoder
+  from .networks import ExtraLayers as ExtraLayers
   from .networks import Frozen as Frozen
   from .networks import Networks as Networks
   from .networks import Tower as Tower
@@ -88,6 +92,8 @@ HOMES = {
   'Detector': 'networks',
   'Classes': 'networks',
   'Frozen': 'networks',
+  'EnhancedDecoder': 'networks',
+  'ExtraLayers': 'networks',
   'corrupt_rows': 'preprocessor',
   'LinearRate': 'schedules',
   'AnswersOnly': 'answers_only',
@@ -98,6 +104,8 @@ HOMES = {
   'Electra': 'electra',
   'ERNIEGram': 'ernie_gram',
   'GuidedMasking': 'guided_masking',
+  'DupMAE': 'dup_mae',
+  'BPDec': 'bpdec',
   'RandomSpan': 'random_span',
   'PMIMasking': 'pmi_masking',
   'SalientSpan': 'salient_span',

@@ -135,6 +135,11 @@ class Objective(abc.ABC):
     return {}
 
   @property
+  def head_uses(self) -> float:
+    """How often `measure` asks the output head of each position, for counting FLOPs alone; not at all as a rule."""
+    return 0.0
+
+  @property
   def measures(self) -> tuple[str, ...]:
     """What `on_device` and `measure` add to a batch for `loss`: float32 [batch, n] each, 0 where nothing counts."""
     return ()
@@ -232,6 +237,15 @@ class Objective(abc.ABC):
     """
     del nets, hidden, batch
     return {}
+
+  def to_head(self, nets: networks.Networks, hidden: Tensor, batch: Features) -> Tensor:
+    """What the output head reads in training and in held-out losses, [batch, model_length, width]; JAX.
+
+    The decoder's hidden states as a rule; arguments as for `measure`. Whoever asks a trained model for scores, states
+    or weights gets the decoder and the head without it.
+    """
+    del nets, batch
+    return hidden
 
   def loss(self, cross_entropy: Tensor, weights: Tensor, batch: Features | None = None) -> dict[str, loss.LossTerm]:
     """Named loss terms.

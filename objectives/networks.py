@@ -11,6 +11,7 @@ import dataclasses
 from typing import Any, Protocol
 
 from .. import UserError
+from .attention import GroupTable
 
 Array = Any
 TAKEN = ('embedding', 'blocks', 'final_norm', 'output')
@@ -82,7 +83,38 @@ class Frozen:
   shape: tuple[tuple[str, Any], ...] = dataclasses.field(default=(), repr=False)
 
 
-Network = Tower | Detector | Classes | Frozen
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EnhancedDecoder:
+  """One layer that rebuilds each token from a vector and a random part of the clean ones (RetroMAE, arXiv 2211.08769).
+
+  Attributes:
+    hidden: probability that a unit of tokens is out of a position's sight, in [0, 1].
+  """
+
+  hidden: float = 0.5
+
+  def __post_init__(self) -> None:
+    if isinstance(self.hidden, bool) or not 0 <= self.hidden <= 1:
+      raise UserError(f'EnhancedDecoder.hidden is {self.hidden}; it is a probability, in [0, 1].')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExtraLayers:
+  """Blocks behind the decoder, that read its hidden states and see each other's positions under its rule.
+
+  Attributes:
+    tables: for each block, bottom to top, which group may see which, `table[query group][key group]`; None lets every
+      group see every group. A position always sees itself.
+  """
+
+  tables: tuple[GroupTable | None, ...]
+
+  def __post_init__(self) -> None:
+    if not self.tables:
+      raise UserError('ExtraLayers.tables is empty; give one, or None, for each layer.')
+
+
+Network = Tower | Detector | Classes | Frozen | EnhancedDecoder | ExtraLayers
 
 
 class Networks(Protocol):
@@ -101,6 +133,24 @@ class Networks(Protocol):
 
   def head(self, name: str, hidden: Array) -> Array:
     """What a `Detector` gives to hidden states [B, N, D], float32 [B, N]."""
+
+  def rebuild(
+    self, name: str, vectors: Array, at: Array, tokens: Array, noise: Array, units: Array, batch: dict[str, Array]
+  ) -> Array:
+    """What an `EnhancedDecoder` makes of each position's vector and of the tokens that it sees, [B, L, D].
+
+    Args:
+      name: of the network.
+      vectors: [B, L, D]; a query is one of them and its position.
+      at: bool [B, L], where the vector stands in the token's place; every other position of the segment sees it.
+      tokens: int32 [B, L], keys and values. No position sees its own.
+      noise: int32 [B, L], random bits; what a position sees of the others is a function of them.
+      units: int32 [B, L]; tokens of one number are out of a position's sight together.
+      batch: for positions and segments.
+    """
+
+  def behind(self, name: str, hidden: Array, groups: Array, batch: dict[str, Array]) -> Array:
+    """What `ExtraLayers` make of hidden states, [B, L, D]; of [B, L, D] and int32 [B, L], who is in which group."""
 
   def cross_entropy(self, hidden: Array, targets: Array) -> Array:
     """-log p(target) in nats by the output head, float32 [B, N]; of [B, N, D] and int32 [B, N]."""
@@ -135,6 +185,15 @@ class Networks(Protocol):
       noise: int32 [B, L], random bits, of which, and of the weights, what is chosen is a function.
       able: bool [B, L], what may be chosen.
       count: int32 [B], how many of each row; all that may be, where those are fewer.
+    """
+
+  def pooled_cross_entropy(self, hidden: Array, pooled: Array, segment_ids: Array, targets: Array) -> Array:
+    """-log p(target) in nats by the largest logits of each position's segment, float32 [B, L].
+
+    Args:
+      hidden: [B, L, D].
+      pooled: bool [B, L], the positions among which the largest is looked for, of each id by itself.
+      segment_ids, targets: int32 [B, L].
     """
 
   def draw(self, hidden: Array, noise: Array, lowest: Array, highest: Array) -> Array:

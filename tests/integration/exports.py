@@ -4,7 +4,7 @@ import pathlib
 
 import jax
 import numpy as np
-from unmask.launch import checkpoints, mesh, runlog, saving, state
+from unmask.launch import checkpoints, mesh, networks, runlog, saving, state
 from unmask.launch.exporting import hugging_face, parameters
 from unmask.launch.optimizers import Optimizer
 from unmask.launch.step import hidden_states
@@ -38,14 +38,16 @@ def random_params(model: DecoderConfig, seed: int = 0) -> dict:
   return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
-def save(model_dir: pathlib.Path, model: DecoderConfig, params: dict, fsdp: int = 1) -> parameters.Stored:
-  """A checkpoint of step 0 as a run on so many devices writes it."""
+def save(
+  model_dir: pathlib.Path, model: DecoderConfig, params: dict, fsdp: int = 1, beside: networks.Beside = ()
+) -> parameters.Stored:
+  """A checkpoint of step 0 as a run on so many devices writes it; `beside` are networks that `params` has too."""
   devices = mesh.MeshConfig(fsdp=fsdp).build(jax.devices()[:fsdp])
   with mesh.context(devices):
     decoder, optimizer = Decoder(model), Optimizer(name='adafactor').build(10)
-    placed = jax.device_put(params, state.params_and_shardings(decoder, devices)[1])
+    placed = jax.device_put(params, state.params_and_shardings(decoder, devices, beside)[1])
     saver = saving.Saver(str(model_dir), checkpoints.CheckpointPolicy())
-    saver.save(state.of_params(placed, decoder, optimizer, devices), 1, runlog.START, None)
+    saver.save(state.of_params(placed, decoder, optimizer, devices, beside), 1, runlog.START, None)
     saver.close()
   return parameters.Stored(saver._folder / '1')
 

@@ -8,10 +8,11 @@ import random
 import shutil
 
 import exports
+import jax
 import numpy as np
 import pytest
 import test_gin_files
-from unmask.launch import cli
+from unmask.launch import cli, networks, state
 from unmask.launch.exporting import hugging_face, safetensors, tokenizer
 from unmask.launch.step import hidden_states
 from unmask.models.config import DecoderConfig
@@ -19,6 +20,7 @@ from unmask.models.decoder import Decoder
 from unmask.objectives.attention import AttentionSpec
 from unmask.objectives.bottleneck import Bottleneck
 from unmask.objectives.causal_masked import CausalMasked
+from unmask.objectives.dup_mae import DupMAE
 from unmask.objectives.masked_diffusion import MaskedDiffusion
 from unmask.objectives.masked_lm import MaskedLM
 from unmask.objectives.meap import MEAP
@@ -135,6 +137,29 @@ def test_embeddings_leave_with_the_model(transformers, vocabulary, tmp_path):
   batch |= {'decoder_segment_ids': np.ones_like(ids), 'decoder_groups': (np.arange(17) == 16) * np.ones_like(ids)}
   ours = np.asarray(hidden_states(Decoder(model), params, batch, objective.attention))[:, -1]
   np.testing.assert_allclose(np.load(tmp_path / 'states.npy')[:, -1], ours, atol=2e-5 * np.abs(ours).max())
+
+
+def test_a_text_s_vector_leaves_with_the_model(transformers, vocabulary, tmp_path):
+  """DupMAE's: the state of the first token, as the README says; the layer that rebuilt texts stays behind."""
+  objective = DupMAE()
+  model = DecoderConfig(**exports.SHAPE).with_vocabulary(vocabulary.vocab_size)
+  params = exports.random_params(model)
+  beside = networks.beside(objective, model)
+  every = params | state.unboxed(networks.initial(beside, jax.random.key(1)))
+  stored = exports.save(tmp_path / 'run', model, every, beside=beside)
+  hugging_face.write(exports.facts(model, objective, vocabulary), vocabulary, stored, tmp_path / 'out', 10**9)
+  readme = (tmp_path / 'out' / 'README.md').read_text()
+  assert '`hidden_states[-1][:, 0]`' in readme
+  assert 'no part of this folder' in readme
+  ids = _ids(model)
+  asked = transformers.ask(
+    'states', folder=tmp_path / 'out', ids=ids.tolist(), out=tmp_path / 'states.npy', kind='masked'
+  )
+  assert asked == 'UnmaskForMaskedLM'
+  batch = {'decoder_input_tokens': ids, 'decoder_positions': np.broadcast_to(np.arange(17), ids.shape)}
+  batch |= {'decoder_segment_ids': np.ones_like(ids)}
+  ours = np.asarray(hidden_states(Decoder(model), params, batch, objective.attention))[:, 0]
+  np.testing.assert_allclose(np.load(tmp_path / 'states.npy')[:, 0], ours, atol=2e-5 * np.abs(ours).max())
 
 
 @pytest.mark.parametrize('several', ['mixture', 'stages'])

@@ -121,7 +121,7 @@ def _salient_or_random(found):
 
 
 # All are trained in tests/faults/test_exact_resume.py; here, beside each other, those whose forms differ most.
-SMOKE = ['bottleneck', 'masked_diffusion', 'antlm']
+SMOKE = ['bottleneck', 'masked_diffusion', 'electra', 'antlm']
 
 
 def _family(found):

@@ -106,11 +106,9 @@ def test_microbatches_give_the_gradient_of_the_whole_batch(name, microbatches):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-4), params, parts)
 
 
-@pytest.fixture(scope='module')
-def beside():
-  """A generator and a detector beside a decoder of many heads, of which the generator has a quarter."""
-  config = dataclasses.replace(CONFIG, num_heads=16, num_kv_heads=8)
-  return config, _train('electra', mesh.MeshConfig(), 1, config=config)
+# Of many heads, of which ELECTRA's generator has a quarter.
+MANY = dataclasses.replace(CONFIG, num_heads=16, num_kv_heads=8)
+_beside = functools.cache(lambda name: _train(name, mesh.MeshConfig(), 1, config=MANY)[:2])
 
 
 @pytest.mark.parametrize(
@@ -118,17 +116,26 @@ def beside():
   [(mesh.MeshConfig(data=1, fsdp=2, sequence=2, tensor=2), 8, 1), (mesh.MeshConfig(), 1, 4)],
   ids=['all axes', 'microbatches'],
 )
-def test_networks_beside_the_decoder_too(on, devices, microbatches, beside):
+@pytest.mark.parametrize('name', ['electra', 'dup_mae', 'bpdec'])
+def test_networks_beside_the_decoder_too(name, on, devices, microbatches):
   """What is drawn is each row's own, however the vocabulary, the positions and the rows are split."""
-  config, (want, params, _) = beside
-  got, split, current = _train('electra', on, devices, microbatches, config=config)
-  assert 0.5 < want[-1]['replaced'] <= 1
+  want, params = _beside(name)
+  got, split, current = _train(name, on, devices, microbatches, config=MANY)
   for a, b in zip(want, got, strict=True):
     assert a == pytest.approx(b, rel=2e-4)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-4), params, split)
   if 'tensor' in current.params['embedding'].sharding.spec:
-    assert tuple(current.params['generator']['blocks']['mlp']['gate_up'].sharding.spec)[1:4] == ('fsdp', None, 'tensor')
-    assert tuple(current.params['detector']['dense'].sharding.spec)[:1] == ('fsdp',)
+    spec = lambda *path: tuple(functools.reduce(lambda tree, key: tree[key], path, current.params).sharding.spec)
+    if name == 'electra':
+      assert spec('generator', 'blocks', 'mlp', 'gate_up')[1:4] == ('fsdp', None, 'tensor')
+      assert spec('detector', 'dense')[:1] == ('fsdp',)
+    else:
+      layer = ('reconstruction',) if name == 'dup_mae' else ('extra_layers', 'block_1')
+      assert spec(*layer, 'mlp', 'gate_up')[:3] == ('fsdp', None, 'tensor')
+
+
+def test_what_a_generator_drew_is_not_what_was_there():
+  assert 0.5 < _beside('electra')[0][-1]['replaced'] <= 1
 
 
 @pytest.mark.parametrize(
