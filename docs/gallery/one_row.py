@@ -30,6 +30,8 @@ FAMILY = {
   'forgetful_causal': unmask.objectives.ForgetfulCausal(),
   'masked_diffusion': unmask.objectives.MaskedDiffusion(),
   'electra, before its generator': unmask.objectives.Electra(),
+  'ernie_gram': unmask.objectives.ERNIEGram(rate=0.3),
+  'dup_mae': unmask.objectives.DupMAE(),
   'noise_mixture, masked': unmask.objectives.NoiseStrategies(),
   'noise_mixture, replaced': unmask.objectives.TokenReplacement(rate=0.3),
 }
@@ -69,9 +71,8 @@ def _sees(objective: unmask.objectives.Objective) -> str:
   rule = objective.attention
   if rule.levels:
     return 'both sides in a prefix, the past behind it'
-  if rule.table is not None:
-    return 'the past, but for what is hidden'
-  return 'the past' if rule.kind == 'causal' else 'both sides'
+  seen = 'the past' if rule.ordered else 'both sides'
+  return seen if rule.table is None else f'{seen}, but for what is hidden'
 
 
 if __name__ == '__main__':
