@@ -17,7 +17,17 @@ from unmask.launch import mesh as mesh_lib
 from unmask.models import head, sampling
 from unmask.models.config import DecoderConfig
 from unmask.models.decoder import Decoder
-from unmask.objectives import Frozen, GuidedMasking, MaskedLM, Mixture, NextToken, scoring
+from unmask.objectives import (
+  BIDIRECTIONAL,
+  CAUSAL,
+  Frozen,
+  GuidedMasking,
+  MaskedLM,
+  Mixture,
+  NextToken,
+  scorers,
+  scoring,
+)
 
 CONFIG = DecoderConfig(
   vocab_size=512, embed_dim=32, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8, mlp_dim=64, loss_chunk=16
@@ -286,6 +296,8 @@ def test_who_can_be_a_scorer():
     'guided_masking',
   }
   assert not able & never
+  assert not scoring.left_to_right(scorers.LeftToRight(), BIDIRECTIONAL)
+  assert scoring.left_to_right(scorers.LeftToRight(attention=CAUSAL), BIDIRECTIONAL)
 
 
 def _program(**changed) -> program.Program:
