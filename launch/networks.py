@@ -95,7 +95,12 @@ def initial(modules: Beside, key: jax.Array) -> dict:
 def trained(modules: Beside, params: dict) -> dict:
   """Of the decoder's parameters and those beside it, or of anything by their names, what the optimizer is given."""
   fixed = {name for name, module in modules if isinstance(module, frozen.Frozen)}
-  return {name: value for name, value in params.items() if name not in fixed}
+  return {name: value for name, value in params.items() if name not in fixed} if fixed else params
+
+
+def whole(params: dict, trained: dict) -> dict:
+  """All of `params` with what is `trained` in its place; of the type that t5x or whoever else gave them."""
+  return trained if len(trained) == len(params) else {**params, **trained}
 
 
 def rule(batch: Batch, attention: Any) -> dict[str, Any]:

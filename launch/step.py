@@ -124,7 +124,7 @@ def make_train_step(
     updates, opt_state = optimizer.update(grads, state.opt_state, before)
     new = optax.apply_updates(before, updates), opt_state
     params, opt_state = jax.tree.map(lambda x, old: jnp.where(sound, x, old), new, (before, state.opt_state))
-    params = state.params | params  # what is not trained goes on as it is
+    params = networks.whole(state.params, params)  # what is not trained goes on as it is
     return TrainState(step=state.step + 1, params=params, opt_state=opt_state), metrics | {'sound': sound}
 
   return train_step
@@ -149,7 +149,7 @@ def gradients(
   terms, denominators = _empty_terms(scoring, batch), denominators_of(scoring, batch)
 
   def loss(trained: dict, part: Batch):
-    sums = loss_sums(decoder, scoring, params | trained, part)
+    sums = loss_sums(decoder, scoring, networks.whole(params, trained), part)
     return sum(terms[name].coefficient * top / denominators[name] for name, (top, _) in sums.items()), sums
 
   grad = jax.grad(loss, has_aux=True)
