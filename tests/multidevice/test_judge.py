@@ -96,6 +96,7 @@ ON_ALL_AXES = (
   'fill_in_the_middle',
   'masked_diffusion',
   'masked_diffusion_blocks',
+  'dup_mae_last',
 )
 KINDS = EVERYWHERE + ON_ALL_AXES
 CASES = [(name, where) for name in EVERYWHERE for where in MESHES] + [(name, 'all') for name in ON_ALL_AXES]
