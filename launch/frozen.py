@@ -101,13 +101,10 @@ def _own(model_dir: str | None) -> dict[str, dict]:
 
 
 def _read(said: Frozen) -> dict[str, Any]:
-  path = files.path(os.path.expanduser(said.checkpoint or '')) / 'model.json'
   try:
-    return dict(json.loads(path.read_text()))
-  except (OSError, ValueError, TypeError) as error:
-    raise UserError(
-      f'{_named(said)} is no run: {path} cannot be read ({files.reason(error)}). Give the MODEL_DIR of a trained one.'
-    ) from error
+    return identity.of_other(os.path.expanduser(said.checkpoint or ''))
+  except UserError as error:
+    raise UserError(f'{_named(said)} is no run: {error}. Give the MODEL_DIR of a trained one.') from error
 
 
 def _checkpoints(said: Frozen, ask: Any) -> Any:

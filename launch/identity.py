@@ -64,6 +64,15 @@ def of_run(model: DecoderConfig, objective: Objective, pipeline: Pipeline, sourc
   return facts(model, objective, pipeline) | of_source(source, model.with_vocabulary(source.vocabulary.vocab_size))
 
 
+def of_other(model_dir: str) -> dict:
+  """What another run's 'model.json' says; UserError, without an end, if it cannot be read."""
+  path = files.path(model_dir) / 'model.json'
+  try:
+    return dict(json.loads(path.read_text()))
+  except (OSError, ValueError, TypeError) as error:
+    raise UserError(f'{path} cannot be read ({files.reason(error)})') from error
+
+
 def check(model_dir: str, now: dict, save: bool = False) -> None:
   """Compares with 'model.json', and writes it where there is none and `save`.
 

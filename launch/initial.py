@@ -21,7 +21,7 @@ from ..models.decoder import Decoder
 from ..tasks import vocabularies
 from ..tasks.hugging_face import HuggingFaceVocabulary, names
 from ..tasks.pipeline import Source
-from . import files, frozen
+from . import files, frozen, identity
 from . import state as state_lib
 from .checkpoints import Checkpoints
 from .exporting import llama, safetensors
@@ -88,11 +88,10 @@ class _OfRun:
 
   def __init__(self, folder: str, model: DecoderConfig, source: Source):
     self._folder = folder
-    path = files.path(folder) / 'model.json'
     try:
-      facts = dict(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError) as error:
-      raise UserError(f'initial_weights={folder!r}: {path} cannot be read ({files.reason(error)}).') from error
+      facts = identity.of_other(folder)
+    except UserError as error:
+      raise UserError(f'initial_weights={folder!r}: {error}.') from error
     known = [name for name in (*llama.SHAPE, 'embedding_scale', 'vocab_size') if name in facts]
     other = [
       f'{name} is {getattr(model, name)} and the weights have {facts[name]}'

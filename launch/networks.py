@@ -9,7 +9,6 @@ import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -139,8 +138,8 @@ class Bound:
     return head.scored_positions(wanted, bound)
 
   def tower(self, name: str, batch: Batch, index: jax.Array) -> jax.Array:
-    return self._module(name).apply(
-      {'params': self.params[name]},
+    return self._ask(
+      name,
       decoder_lib.embed(self.decoder.config, self.params['embedding'], batch['decoder_input_tokens']),
       batch['decoder_positions'],
       batch['decoder_segment_ids'],
@@ -149,7 +148,7 @@ class Bound:
     )
 
   def head(self, name: str, hidden: jax.Array) -> jax.Array:
-    return self._module(name).apply({'params': self.params[name]}, hidden)
+    return self._ask(name, hidden)
 
   def rebuild(
     self,
@@ -164,22 +163,22 @@ class Bound:
     clean = decoder_lib.embed(self.decoder.config, self.params['embedding'], tokens)
     memory = jnp.where(at[..., None], vectors, clean)
     places = batch['decoder_positions'], batch['decoder_segment_ids']
-    return self._module(name).apply({'params': self.params[name]}, vectors, memory, *places, noise, units, at)
+    return self._ask(name, vectors, memory, *places, noise, units, at)
 
   def behind(self, name: str, hidden: jax.Array, groups: jax.Array, batch: Batch) -> jax.Array:
     places = batch['decoder_positions'], batch['decoder_segment_ids']
     ordered = self.objective.attention.ordered
-    return self._module(name).apply({'params': self.params[name]}, hidden, *places, groups, ordered)
+    return self._ask(name, hidden, *places, groups, ordered)
 
   def cross_entropy(self, hidden: jax.Array, targets: jax.Array) -> jax.Array:
     return head.score(hidden, targets, self.params, self.decoder.config).cross_entropy
 
   def joint_cross_entropy(self, name: str, hidden: jax.Array, tokens: jax.Array, classes: jax.Array) -> jax.Array:
-    return self._module(name).apply({'params': self.params[name]}, hidden, tokens, classes, self.params)
+    return self._ask(name, hidden, tokens, classes, self.params)
 
   def left_to_right(self, name: str, batch: Batch, tokens: jax.Array) -> jax.Array:
-    module = dict(beside(self.objective, self.decoder.config))[name]
-    return module.left_to_right(self.params[name], tokens, batch['decoder_positions'], batch['decoder_segment_ids'])
+    places = batch['decoder_positions'], batch['decoder_segment_ids']
+    return self._module(name).left_to_right(self.params[name], tokens, *places)
 
   def choose(self, weights: jax.Array, noise: jax.Array, able: jax.Array, count: jax.Array) -> jax.Array:
     return sampling.without_replacement(weights, noise, able, count)
@@ -192,5 +191,8 @@ class Bound:
   def draw(self, hidden: jax.Array, noise: jax.Array, lowest: jax.Array, highest: jax.Array) -> jax.Array:
     return sampling.draw(hidden, noise, lowest, highest, self.params, self.decoder.config)
 
-  def _module(self, name: str) -> nn.Module:
+  def _ask(self, name: str, *inputs: Any, **rules: Any) -> jax.Array:
+    return self._module(name).apply({'params': self.params[name]}, *inputs, **rules)
+
+  def _module(self, name: str) -> Any:
     return dict(beside(self.objective, self.decoder.config))[name]

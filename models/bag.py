@@ -9,9 +9,8 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
 
-from . import head, layers, logical_axes
+from . import head, layers
 from .config import DecoderConfig
 
 _LOWEST = -1e30  # the logit of what is not pooled: finite, so that a passage without any has finite numbers
@@ -37,26 +36,15 @@ def cross_entropy(
   """
   kernel = head.output_kernel(params, config).astype(config.dtype)
   hidden, kernel = layers.materialised_gradient((hidden_BxLxD, kernel))
-  rows = pooled_BxL, segment_ids_BxL, targets_BxL
+  rows = hidden, pooled_BxL, segment_ids_BxL, targets_BxL
   parts = max(1, -(-_ALIVE * hidden.shape[1] // config.loss_chunk))
-  mesh = logical_axes.mesh()
-  if mesh.empty or mesh.size == 1 or hidden.shape[0] % logical_axes.batch_ways(mesh.shape):
-    return _of_rows(hidden, rows, kernel, parts, None)
-
-  def of_shard(hidden: jax.Array, rows: tuple[jax.Array, ...], kernel: jax.Array) -> jax.Array:
-    return _of_rows(hidden, rows, jax.lax.all_gather(kernel, 'fsdp', axis=1, tiled=True), parts, 'tensor')
-
-  place = PartitionSpec(logical_axes.BATCH)  # whole rows: a segment's maximum is over all of its positions
-  return jax.shard_map(
-    of_shard, in_specs=(place, place, PartitionSpec('tensor', 'fsdp')), out_specs=place, check_vma=False
-  )(hidden, rows, kernel)
+  # Whole rows: a segment's maximum is over all of its positions.
+  return head.by_shard(functools.partial(_of_rows, parts=parts), rows, kernel, split=False)
 
 
-def _of_rows(
-  hidden_BxLxD: jax.Array, rows: tuple[jax.Array, ...], kernel_VxD: jax.Array, parts: int, vocab_axis: str | None
-) -> jax.Array:
+def _of_rows(rows: tuple[jax.Array, ...], kernel_VxD: jax.Array, vocab_axis: str | None, *, parts: int) -> jax.Array:
   """Of some rows, where V is this device's part of the vocabulary along `vocab_axis`."""
-  pooled, segments, targets = rows
+  hidden_BxLxD, pooled, segments, targets = rows
   vocabulary, width = kernel_VxD.shape
   size = -(-vocabulary // parts)
   parts = -(-vocabulary // size)

@@ -4,7 +4,9 @@ No [batch, length, vocabulary] float32 array is ever alive: positions are scored
 chunk's logits are recomputed in the backward pass.
 """
 
-from typing import NamedTuple
+import functools
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,8 @@ from jax.sharding import PartitionSpec
 
 from . import layers, logical_axes
 from .config import DecoderConfig
+
+T = TypeVar('T')
 
 
 class Scores(NamedTuple):
@@ -54,34 +58,43 @@ def score(hidden_BxNxD: jax.Array, targets_BxN: jax.Array, params: dict, config:
 
 
 def score_by(hidden_BxNxD: jax.Array, targets_BxN: jax.Array, kernel_VxD: jax.Array, config: DecoderConfig) -> Scores:
-  """`score` by any matrix of rows for classes, placed as the output head's.
-
-  Each device of a mesh goes through its own rows (and its part of their positions, where the sequence axis divides
-  them) with its part of the vocabulary. So the kernel is gathered over fsdp once and its gradient is summed once, not
-  with every chunk, and no device holds logits of the whole vocabulary.
-  """
+  """`score` by any matrix of rows for classes, placed as the output head's."""
   kernel = kernel_VxD.astype(config.dtype)
   # The kernel's gradient is summed before the blocks' backward passes begin: its float32 sum would outlive them.
   hidden, kernel = layers.materialised_gradient((hidden_BxNxD, kernel))
-  mesh = logical_axes.mesh()
-  if mesh.empty or mesh.size == 1 or hidden.shape[0] % logical_axes.batch_ways(mesh.shape):
-    return _score_rows(hidden, targets_BxN, kernel, config.loss_chunk, None)
-
-  def score_shard(hidden: jax.Array, targets: jax.Array, kernel: jax.Array) -> Scores:
-    kernel = jax.lax.all_gather(kernel, 'fsdp', axis=1, tiled=True)  # and its gradient: a reduce-scatter
-    return _score_rows(hidden, targets, kernel, config.loss_chunk, 'tensor')
-
-  divides = hidden.shape[1] % mesh.shape['sequence'] == 0
-  rows = PartitionSpec(logical_axes.BATCH, 'sequence' if divides else None)
-  return jax.shard_map(
-    score_shard, in_specs=(rows, rows, PartitionSpec('tensor', 'fsdp')), out_specs=rows, check_vma=False
-  )(hidden, targets_BxN, kernel)
+  return by_shard(functools.partial(_score_rows, chunk=config.loss_chunk), (hidden, targets_BxN), kernel)
 
 
-def _score_rows(
-  hidden_BxNxD: jax.Array, targets_BxN: jax.Array, kernel_VxD: jax.Array, chunk: int, vocab_axis: str | None
-) -> Scores:
+def by_shard(of_rows: Callable[..., T], rows: tuple[jax.Array, ...], kernel_VxD: jax.Array, split: bool = True) -> T:
+  """What `of_rows(rows, kernel, vocab_axis)` gives, [B, N, ...] or a tree of such, on whatever mesh there is.
+
+  Each device goes through its own rows (and its part of their positions, where the sequence axis divides them) with its
+  part of the vocabulary. So the kernel is gathered over fsdp once and its gradient is summed once, not with every
+  chunk, and no device holds logits of the whole vocabulary.
+
+  Args:
+    of_rows: is given None for `vocab_axis` where the kernel is whole.
+    rows: [B, N, ...] each.
+    kernel_VxD: placed as the output head's.
+    split: whether positions may be divided; not where one depends on others of its row.
+  """
+  mesh, (batch, count) = logical_axes.mesh(), rows[0].shape[:2]
+  if mesh.empty or mesh.size == 1 or batch % logical_axes.batch_ways(mesh.shape):
+    return of_rows(rows, kernel_VxD, None)
+
+  def of_shard(rows: tuple[jax.Array, ...], kernel: jax.Array) -> T:
+    # The gradient of what is gathered is a reduce-scatter.
+    return of_rows(rows, jax.lax.all_gather(kernel, 'fsdp', axis=1, tiled=True), 'tensor')
+
+  place = PartitionSpec(logical_axes.BATCH, 'sequence' if split and count % mesh.shape['sequence'] == 0 else None)
+  return jax.shard_map(of_shard, in_specs=(place, PartitionSpec('tensor', 'fsdp')), out_specs=place, check_vma=False)(
+    rows, kernel_VxD
+  )
+
+
+def _score_rows(rows: tuple[jax.Array, ...], kernel_VxD: jax.Array, vocab_axis: str | None, *, chunk: int) -> Scores:
   """Scores, `chunk` positions at a time, where V is this device's part of the vocabulary along `vocab_axis`."""
+  hidden_BxNxD, targets_BxN = rows
   batch, count, width = hidden_BxNxD.shape
   chunks = max(1, -(-count // chunk))
   size = -(-count // chunks)

@@ -6,11 +6,12 @@ split over devices. As in `head`, no [batch, length, vocabulary] array is ever a
 own rows with its part of the vocabulary.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
 
-from . import head, logical_axes
+from . import head
 from .config import DecoderConfig
 
 _GOLDEN = 0x9E3779B9  # 2**32 / golden ratio: spreads consecutive ids apart before mixing
@@ -34,21 +35,10 @@ def draw(
   """
   kernel = jax.lax.stop_gradient(head.output_kernel(params, config)).astype(config.dtype)
   rows = jax.lax.stop_gradient(hidden_BxNxD), noise_BxN, lowest_BxN, highest_BxN
-  mesh = logical_axes.mesh()
-  if mesh.empty or mesh.size == 1 or hidden_BxNxD.shape[0] % logical_axes.batch_ways(mesh.shape):
-    return _draw_rows(rows, kernel, config.loss_chunk, None)
-
-  def draw_shard(rows: tuple[jax.Array, ...], kernel: jax.Array) -> jax.Array:
-    return _draw_rows(rows, jax.lax.all_gather(kernel, 'fsdp', axis=1, tiled=True), config.loss_chunk, 'tensor')
-
-  divides = hidden_BxNxD.shape[1] % mesh.shape['sequence'] == 0
-  place = PartitionSpec(logical_axes.BATCH, 'sequence' if divides else None)
-  return jax.shard_map(draw_shard, in_specs=(place, PartitionSpec('tensor', 'fsdp')), out_specs=place, check_vma=False)(
-    rows, kernel
-  )
+  return head.by_shard(functools.partial(_draw_rows, chunk=config.loss_chunk), rows, kernel)
 
 
-def _draw_rows(rows: tuple[jax.Array, ...], kernel_VxD: jax.Array, chunk: int, vocab_axis: str | None) -> jax.Array:
+def _draw_rows(rows: tuple[jax.Array, ...], kernel_VxD: jax.Array, vocab_axis: str | None, *, chunk: int) -> jax.Array:
   """Draws for some rows, `chunk` positions at a time, where V is this device's part of the vocabulary."""
   count = rows[0].shape[1]
   chunks = max(1, -(-count // chunk))
@@ -90,8 +80,7 @@ def without_replacement(
     able_BxL: bool.
     count_B: int32.
   """
-  uniform = (noise_BxL.astype(jnp.uint32) >> 9).astype(jnp.float32) * 2.0**-23 + 2.0**-24  # as in `gumbel`
-  keys = jnp.log(-jnp.log1p(-uniform)) - jax.lax.stop_gradient(weights_BxL)
+  keys = jnp.log(-jnp.log1p(-_between(noise_BxL.astype(jnp.uint32)))) - jax.lax.stop_gradient(weights_BxL)
   order = jnp.argsort(jnp.where(able_BxL, keys, jnp.inf), axis=1)  # stable: of equal keys the left one comes first
   rank = jnp.argsort(order, axis=1)
   return able_BxL & (rank < count_B[:, None])
@@ -112,7 +101,12 @@ def uniform(noise_BxN: jax.Array, ids_BxV: jax.Array) -> jax.Array:
   bits = noise_BxN.astype(jnp.uint32)[..., None]
   counter = (ids_BxV.astype(jnp.uint32) * jnp.uint32(_GOLDEN) + jnp.uint32(1))[:, None]
   mixed = _mix(_mix(bits ^ counter) + bits * jnp.uint32(_GOLDEN))
-  return (mixed >> 9).astype(jnp.float32) * 2.0**-23 + 2.0**-24  # the middles of 2**23 equal parts
+  return _between(mixed)
+
+
+def _between(bits: jax.Array) -> jax.Array:
+  """Float32 between 0 and 1, neither of which comes, of uint32: the middles of 2**23 equal parts."""
+  return (bits >> 9).astype(jnp.float32) * 2.0**-23 + 2.0**-24
 
 
 def _mix(x: jax.Array) -> jax.Array:

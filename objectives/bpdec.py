@@ -48,7 +48,7 @@ class BPDec(masked_lm.MaskedLM):
 
   def __post_init__(self):
     super().__post_init__()
-    if isinstance(self.layers, bool) or self.layers != int(self.layers) or self.layers < 0:
+    if not networks.is_count(self.layers, 0):
       raise UserError(f'BPDec.layers is {self.layers}; give how many extra layers, 0 or more.')
     base.require_prob('BPDec.early_share', self.early_share)
     base.require_prob('BPDec.extra_prob', self.extra_prob)

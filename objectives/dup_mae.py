@@ -106,8 +106,7 @@ class DupMAE(masked_lm.MaskedLM):
     count = lambda which: features.reduce_by(tf.math.unsorted_segment_sum, tf.cast(which, tf.int32), segments)
     sizes = tf.gather(count(text), segments, batch_dims=1)
     before = tf.cumsum(tf.cast(text, tf.int32), axis=1)
-    here = features.reduce_by(tf.math.unsorted_segment_min, before - tf.cast(text, tf.int32), segments)
-    ranks = before - tf.gather(here, segments, batch_dims=1)
+    ranks = before - tf.gather(before - tf.cast(text, tf.int32), features.run_starts(segments), batch_dims=1)
     return made | {
       'decoder_noise': tf.bitcast(random.bits(seeds, _NOISE, tf.shape(tokens)[1]), tf.int32),
       'decoder_bottlenecks': tf.where(segments > 0, self._bottlenecks(segments, index), index),

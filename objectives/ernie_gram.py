@@ -115,7 +115,7 @@ class ERNIEGram(base.Objective):
   def corrupt(self, rows, seeds, special):
     tokens, segments = rows['targets'], rows['segment_ids']
     starts = self.unit_starts(rows, seeds, special)
-    chosen = units.select_units(seeds, _SELECT, starts, self._budget(rows), _LONGEST)
+    chosen = units.select_units(seeds, _SELECT, starts, schedules.budget(self.rate, rows), _LONGEST)
     offset = tf.where(chosen, tf.range(tf.shape(tokens)[1])[tf.newaxis] - starts, 0)
     sizes, numbers = _of_units(tokens, starts, offset, self.classes)
     left = (segments > 0) & (~chosen | (offset == 0))
@@ -141,13 +141,6 @@ class ERNIEGram(base.Objective):
       'decoder_groups': tf.cast(typed, tf.int32),
       'decoder_ngrams': tf.where(ngram, _CLASS + at(numbers), tf.where(masked, _TOKEN, 0)),
     }
-
-  def _budget(self, rows: base.Features) -> tf.Tensor:
-    """Tokens to choose, int32 [batch]."""
-    rate = schedules.of_rows(self.rate, rows)
-    length = tf.reduce_sum(tf.cast(rows['segment_ids'] > 0, tf.float64), axis=1)
-    budget = tf.cast(tf.round(length * rate), tf.int32)
-    return tf.where(rate > 0, tf.maximum(budget, 1), budget)
 
   def measure(self, nets: networks.Networks, hidden: Any, batch: base.Features) -> base.Features:
     """'coarse_loss' at each [MASK], 'ngram_loss' where that stands for an n-gram: nats, [batch, chosen at most]."""

@@ -114,14 +114,12 @@ class MaskedLM(base.Objective):
 
   def select(self, rows: base.Features, seeds: tf.Tensor, starts: tf.Tensor) -> tf.Tensor:
     """The chosen positions, bool [batch, length], from the units' start positions."""
-    rate = schedules.of_rows(self.rate, rows)
     if self.selection == 'bernoulli':
+      rate = schedules.of_rows(self.rate, rows)
       chance = random.uniform(seeds, SELECT, tf.shape(starts)[1])
       chance = tf.gather(chance, tf.maximum(starts, 0), batch_dims=1)
       return (starts >= 0) & (chance < tf.cast(rate, tf.float32)[:, tf.newaxis])
-    length = tf.reduce_sum(tf.cast(rows['segment_ids'] > 0, tf.float64), axis=1)
-    budget = tf.cast(tf.round(length * rate), tf.int32)
-    budget = tf.where(rate > 0, tf.maximum(budget, 1), budget)
+    budget = schedules.budget(self.rate, rows)
     if self.unit == 'token':
       return units.select_positions(seeds, SELECT, starts >= 0, budget)
     if self.last_unit == 'skip':

@@ -18,6 +18,11 @@ TAKEN = ('embedding', 'blocks', 'final_norm', 'output')
 """Names that no network can have: the decoder's own parameters stand beside it."""
 
 
+def is_count(value: float, least: int) -> bool:
+  """Whether a setting is a whole number from `least`."""
+  return not isinstance(value, bool) and value == int(value) and value >= least
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Tower:
   """A second decoder, narrower or shallower, that reads and predicts tokens by the first one's tables.
@@ -36,9 +41,7 @@ class Tower:
   def __post_init__(self) -> None:
     if not 0 < self.width <= 1:
       raise UserError(f'Tower.width is {self.width}; it is a share of the decoder, above 0 and at most 1.')
-    if self.layers is not None and (
-      isinstance(self.layers, bool) or self.layers != int(self.layers) or self.layers < 1
-    ):
+    if self.layers is not None and not is_count(self.layers, 1):
       raise UserError(f'Tower.layers is {self.layers}; give 1 or more, or None for as many as the decoder has.')
 
 
@@ -60,7 +63,7 @@ class Classes:
   scored: float = 1.0
 
   def __post_init__(self) -> None:
-    if isinstance(self.count, bool) or self.count != int(self.count) or not 1 <= self.count < 2**31:
+    if not is_count(self.count, 1) or self.count >= 2**31:
       raise UserError(f'Classes.count is {self.count}; give a number of classes, 1 or more.')
 
 

@@ -71,3 +71,15 @@ def of_rows(rate: Rate, rows: base.Features) -> tf.Tensor:
     return tf.fill(tf.shape(rows['targets'])[:1], tf.constant(rate, tf.float64))
   done = tf.minimum(tf.cast(rows['step'], tf.float64) / rate.steps, 1.0)
   return tf.clip_by_value(rate.start + (rate.end - rate.start) * done, min(rate.start, rate.end), largest(rate))
+
+
+def budget(rate: Rate, rows: base.Features) -> tf.Tensor:
+  """How many of a row's real tokens the rate is, to the nearest, at least one where it is above 0; int32 [batch].
+
+  Args:
+    rate, rows: as for `of_rows`; with 'segment_ids', int32 [batch, length], 0 = padding.
+  """
+  share = of_rows(rate, rows)
+  length = tf.reduce_sum(tf.cast(rows['segment_ids'] > 0, tf.float64), axis=1)
+  count = tf.cast(tf.round(length * share), tf.int32)
+  return tf.where(share > 0, tf.maximum(count, 1), count)
