@@ -65,6 +65,7 @@ def opened(
   facts = identity.facts(program.model, program.objective, pipeline) | training | frozen.facts(program.objective)
   identity.check(model_dir, facts)
   source = pipeline.open()
+  program.objective.check_vocabulary(source.special)
   model = program.model.with_vocabulary(source.vocabulary.vocab_size)
   if save and not (files.path(model_dir) / 'checkpoints').exists():  # a mistake must leave no trace in the directory
     initial.given(training['initial_weights'], model, source, say=lambda line: None)

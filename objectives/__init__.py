@@ -35,6 +35,7 @@ if TYPE_CHECKING:
   from .meap import MEAP as MEAP
   from .meap_fine_tuning import MEAPFineTuning as MEAPFineTuning
   from .mixture import Mixture as Mixture
+  from .needs import Need as Need
   from .networks import Classes as Classes
   from .networks import Detector as Detector
   from .networks import EnhancedDecoder as EnhancedDecoder
@@ -95,6 +96,7 @@ HOMES = {
   'EnhancedDecoder': 'networks',
   'ExtraLayers': 'networks',
   'corrupt_rows': 'preprocessor',
+  'Need': 'needs',
   'LinearRate': 'schedules',
   'AnswersOnly': 'answers_only',
   'NextToken': 'next_token',

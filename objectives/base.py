@@ -24,6 +24,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from .. import UserError
 from . import loss, networks, scoring
+from . import needs as needs_lib
 from .attention import CAUSAL, AttentionSpec
 
 Tensor = Any
@@ -122,6 +123,11 @@ class Objective(abc.ABC):
     return ()
 
   @property
+  def needs(self) -> tuple[needs_lib.Need, ...]:
+    """What the objective needs of a vocabulary that some vocabularies lack; nothing as a rule."""
+    return ()
+
+  @property
   def more_features(self) -> tuple[str, ...]:
     """Features beside MODEL_FEATURES that `corrupt` gives for the device, int32 [batch, model_length] each.
 
@@ -211,6 +217,10 @@ class Objective(abc.ABC):
     if text_length < 4:
       raise UserError(f"TASK_FEATURE_LENGTHS['targets'] is {text_length}; rows need at least 4 tokens.")
 
+  def check_vocabulary(self, special: SpecialTokens) -> None:
+    """Raises UserError unless the vocabulary has what the objective `needs`; asked before anything is corrupted."""
+    needs_lib.require(type(self).__name__, self.needs, special)
+
   def on_device(self, nets: networks.Networks, batch: Features) -> Features:
     """The device stage: corruption that needs a network. JAX; before the decoder reads the batch, in every microbatch.
 
@@ -280,6 +290,12 @@ def mark(special: SpecialTokens, number: int | None) -> int | None:
       f'trained here have 10.'
     )
   return None if number is None else special.spare[number]
+
+
+def require_mark(name: str, number: int | None) -> None:
+  """Raises UserError unless a setting is the number of a spare id or None."""
+  if number is not None and not networks.is_count(number, 0):
+    raise UserError(f'{name} is {number!r}; give the number of a spare id, from 0, or None.')
 
 
 def require_prob(name: str, value: float, low: float = 0.0, high: float = 1.0) -> None:

@@ -13,7 +13,7 @@ from typing import ClassVar
 import tensorflow as tf
 
 from .. import UserError
-from . import base, features, random, rotation, scorers
+from . import base, features, needs, random, rotation, scorers
 from .attention import CAUSAL, AttentionSpec
 
 _WHETHER, _CUT, _ROOM = 0, 1, 2  # random streams
@@ -54,6 +54,10 @@ class Bottleneck(base.Objective):
   @property
   def more_features(self):
     return ('decoder_groups',)
+
+  @property
+  def needs(self):
+    return (needs.Need('spare', _FIRST + self.specials),)
 
   @property
   def note(self) -> str:  # pyrefly: ignore  # a property where others have a constant

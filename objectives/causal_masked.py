@@ -24,7 +24,7 @@ from typing import ClassVar, Literal
 import tensorflow as tf
 
 from .. import UserError
-from . import base, features, random, rotation, scorers
+from . import base, features, needs, random, rotation, scorers
 
 _UNTOUCHED, _COUNT, _ENDS, _ROOM = 0, 1, 2, 3  # random streams
 _MAX_TRIES = 16 * 16  # n * n candidate pairs for the largest n
@@ -70,6 +70,10 @@ class CausalMasked(base.Objective):
     base.require_choice('CausalMasked.bounds', self.bounds, ('clamp', 'truncate'))
     base.require_choice('CausalMasked.end_token', self.end_token, ('span', 'document'))
 
+  @property
+  def needs(self):
+    return (needs.Need('sentinels', max(1, self.max_spans), 'bind CausalMasked.max_spans to fewer'),)
+
   def model_length(self, text_length):
     return text_length + 3 * self.spans_per_row
 
@@ -80,10 +84,6 @@ class CausalMasked(base.Objective):
     return scorers.Infill(sentinel=special.sentinels[0], end_of_span=special.end_of_span)
 
   def corrupt(self, rows, seeds, special):
-    if self.max_spans > len(special.sentinels):
-      raise UserError(
-        f'CausalMasked.max_spans is {self.max_spans}; the vocabulary has {len(special.sentinels)} sentinels.'
-      )
     tokens, segments = rows['targets'], rows['segment_ids']
     first, past = rotation.segment_edges(special.is_text(tokens) & (segments > 0), segments)
     start, end = self._fit(seeds, *_draw_spans(seeds, self._draw_counts(seeds, past - first), past - first))

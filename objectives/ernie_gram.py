@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 import tensorflow as tf
 
 from .. import UserError
-from . import base, features, networks, random, schedules, scorers, units
+from . import base, features, needs, networks, random, schedules, scorers, units
 from .attention import BIDIRECTIONAL, AttentionSpec
 from .loss import LossTerm
 
@@ -72,6 +72,10 @@ class ERNIEGram(base.Objective):
   @property
   def units(self):
     return ('word_ids', 'collocation_lengths')
+
+  @property
+  def needs(self):
+    return (needs.Need('sentinels'),)
 
   @property
   def beside(self):

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from .. import UserError
-from . import base, features, random, rotation, scorers
+from . import base, features, needs, random, rotation, scorers
 
 _WHETHER, _MODE, _CUTS, _ROOM = 0, 1, 2, 3  # random streams
 _MARKS = (3, 4, 5)  # numbers of the spare ids: <PRE>, <SUF>, <MID>
@@ -67,6 +67,12 @@ class FillInTheMiddle(base.Objective):
     base.require_choice('FillInTheMiddle.split', self.split, ('character', 'token'))
     if self.room < 8:
       raise UserError(f'FillInTheMiddle.room is {self.room}; one passage takes up to 8 positions.')
+
+  @property
+  def needs(self):
+    marks = needs.Need('spare', 1 + max(_MARKS))
+    by_token = "bind FillInTheMiddle.split to 'token'"
+    return (marks, needs.Need('fragments', instead=by_token)) if self.split == 'character' else (marks,)
 
   def model_length(self, text_length):
     return text_length + self.room
@@ -150,11 +156,7 @@ class FillInTheMiddle(base.Objective):
       size = 1 + max(*special.text, special.mask, special.end_of_span, *special.sentinels, *special.spare)
       none = np.zeros([1, 1], np.int32)
       return base.Fragments(np.ones(size, np.int32), np.zeros(size, np.int32), none, none)
-    if special.fragments is None:
-      raise UserError(
-        'FillInTheMiddle cuts between characters, which this vocabulary does not tell; take a SentencePiece model, or '
-        "FillInTheMiddle.split = 'token'."
-      )
+    assert special.fragments is not None  # `needs` says so
     return special.fragments()
 
   def _pieces(self, first: _Cut, second: _Cut, edges, chosen, spm, special) -> dict[str, tf.Tensor]:

@@ -95,6 +95,13 @@ class Parts(base.Objective):
     for part in self.parts.values():
       part.check(text_length)
 
+  def check_vocabulary(self, special: base.SpecialTokens) -> None:
+    for name, part in self.parts.items():
+      try:
+        part.check_vocabulary(special)
+      except UserError as error:
+        raise UserError(f'{type(self).__name__}.parts: {name}: {error}') from error
+
   def corrupt(self, rows, seeds, special):
     number = self.part_of(rows, seeds, special)
     length = self.model_length(rows['targets'].shape[1])

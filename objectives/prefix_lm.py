@@ -9,7 +9,7 @@ import dataclasses
 import tensorflow as tf
 
 from .. import UserError
-from . import base, features, random, scorers
+from . import base, features, needs, random, scorers
 from .attention import PREFIX, AttentionSpec
 
 _CUT = 0  # random stream
@@ -33,8 +33,13 @@ class PrefixLM(base.Objective):
 
   def __post_init__(self):
     super().__post_init__()
+    base.require_mark('PrefixLM.mode', self.mode)
     if self.suffix_share is not None and not 0 < self.suffix_share < 1:
       raise UserError(f'PrefixLM.suffix_share is {self.suffix_share}; it lies between 0 and 1.')
+
+  @property
+  def needs(self):
+    return () if self.mode is None else (needs.Need('spare', self.mode + 1, 'bind PrefixLM.mode to a lower number'),)
 
   @property
   def more_features(self):

@@ -75,7 +75,11 @@ def corrupt_block(objective: base.Objective, special: base.SpecialTokens, seed: 
 
   In a graph it is traced, which takes a second, once for all batches with the same features, however many rows they
   have.
+
+  Raises:
+    UserError: the vocabulary lacks what the objective needs.
   """
+  objective.check_vocabulary(special)
 
   def at_once(rows: base.Features) -> base.Features:
     known = {

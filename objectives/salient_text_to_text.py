@@ -12,7 +12,7 @@ from typing import ClassVar
 import tensorflow as tf
 
 from .. import UserError
-from . import base, features, random, rotation, scorers
+from . import base, features, needs, random, rotation, scorers
 from .salient_span import whole_spans
 
 
@@ -38,6 +38,10 @@ class SalientTextToText(base.Objective):
   @property
   def units(self):
     return ('salient_ids',)
+
+  @property
+  def needs(self):
+    return (needs.Need('sentinels'),)
 
   def unit_starts(self, rows, seeds, special):
     del seeds

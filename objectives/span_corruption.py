@@ -21,7 +21,7 @@ from typing import ClassVar, NamedTuple
 import tensorflow as tf
 
 from .. import UserError
-from . import base, features, random, rotation, scorers
+from . import base, features, needs, random, rotation, scorers
 from .attention import PREFIX, AttentionSpec
 
 _NOISE, _REST, _DEAL = 0, 1, 2  # random streams
@@ -71,9 +71,15 @@ class SpanCorruption(base.Objective):
 
   def __post_init__(self):
     super().__post_init__()
+    base.require_mark('SpanCorruption.mode', self.mode)
     base.require_prob('SpanCorruption.rate', self.rate, 0.01, 0.9)
     if not self.mean_length >= 1:
       raise UserError(f'SpanCorruption.mean_length is {self.mean_length}; a span has at least 1 token.')
+
+  @property
+  def needs(self):
+    sentinel, fewer = needs.Need('sentinels'), 'bind SpanCorruption.mode to a lower number'
+    return (sentinel,) if self.mode is None else (sentinel, needs.Need('spare', self.mode + 1, fewer))
 
   @property
   def more_features(self):

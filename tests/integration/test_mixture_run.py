@@ -27,6 +27,17 @@ stages.Stages.parts = {'first': @next_token.NextToken(), 'then': @next_token.Nex
 stages.Stages.order = [('first', 2), ('then', 4)]
 stages.Stages.steps = %TRAIN_STEPS
 """
+THEN_MIDDLE = """
+from __gin__ import dynamic_registration
+from unmask.objectives import fill_in_the_middle
+from unmask.objectives import next_token
+from unmask.objectives import stages
+
+OBJECTIVE = @stages.Stages()
+stages.Stages.parts = {'first': @next_token.NextToken(), 'then': @fill_in_the_middle.FillInTheMiddle()}
+stages.Stages.order = [('first', 1), ('then', 1)]
+stages.Stages.steps = %TRAIN_STEPS
+"""
 
 
 @pytest.fixture
@@ -103,3 +114,31 @@ def test_optimizer_and_rate_of_learning_know_no_stages(mixed_texts, tmp_path):
   of_steps = lambda rows: kept([row for row in rows if 'loss' in row])
   for one, other in zip(of_steps(alone), of_steps(twice), strict=True):
     assert one == pytest.approx(other, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+  ('objective', 'said'),
+  [
+    ('gin/objectives/bottleneck.gin', 'unmask: Bottleneck needs 7 spare ids, and this vocabulary has none'),
+    ('gin/objectives/ul2.gin', 'unmask: Mixture.parts: R3: SpanCorruption needs 1 spare ids'),
+    (THEN_MIDDLE, 'unmask: Stages.parts: then: FillInTheMiddle needs 6 spare ids'),
+  ],
+  ids=['one', 'mixture', 'stages'],
+)
+def test_a_vocabulary_that_lacks_what_a_part_needs(objective, said, seqio_registry, tmp_path, capfd):
+  """A stage that begins later is refused as the run is started, and nothing of the run is left behind."""
+  if objective is THEN_MIDDLE:
+    (tmp_path / 'then.gin').write_text(objective)
+    objective = str(tmp_path / 'then.gin')
+  source = seqio.FunctionDataSource(
+    lambda split, shuffle_files, seed=None: tf.data.Dataset.from_tensor_slices({'text': ['One line of a text.'] * 8}),
+    splits=('train', 'validation'),
+  )
+  unmask.tasks.register('without_marks', source, vocabulary=seqio.ByteVocabulary(extra_ids=19))
+  bindings = SETTINGS | {'MODEL_DIR': str(tmp_path / 'run'), 'MIXTURE_OR_TASK_NAME': 'without_marks'}
+  given = [f'--gin.{name}={value}' for name, value in bindings.items()]
+  assert cli.main(['train', *(f'--gin_file={file}' for file in (*FILES, objective)), *given]) == 2
+  error = capfd.readouterr().err
+  assert said in error
+  assert 'with extra_ids=29' in error
+  assert not (tmp_path / 'run' / 'model.json').exists()
