@@ -70,10 +70,18 @@ _KINDS: dict[type, _Kind] = {
 
 
 def beside(objective: Any, model: DecoderConfig) -> Beside:
-  """The modules of an objective, for a decoder of a shape; UserError for a name that the decoder has itself."""
-  for name in objective.beside:
+  """The modules of an objective, for a decoder of a shape.
+
+  Raises:
+    UserError: a name is one that the decoder has itself, or what has it is no network.
+  """
+  for name, said in objective.beside.items():
+    of = f'{type(objective).__name__}.beside'
     if name in kinds.TAKEN:
-      raise UserError(f'{type(objective).__name__}.beside has the name {name!r}, which the decoder needs itself.')
+      raise UserError(f'{of} has the name {name!r}, which the decoder needs itself.')
+    if type(said) not in _KINDS:
+      known = ', '.join(kind.__name__ for kind in _KINDS)
+      raise UserError(f'{of} has {name!r}, {said!r}, of which no network is made; give it a {known} of objectives.')
   return tuple((name, _KINDS[type(said)].make(said, model)) for name, said in sorted(objective.beside.items()))
 
 
@@ -139,6 +147,7 @@ class Bound:
 
   def tower(self, name: str, batch: Batch, index: jax.Array) -> jax.Array:
     return self._ask(
+      kinds.Tower,
       name,
       decoder_lib.embed(self.decoder.config, self.params['embedding'], batch['decoder_input_tokens']),
       batch['decoder_positions'],
@@ -148,7 +157,7 @@ class Bound:
     )
 
   def head(self, name: str, hidden: jax.Array) -> jax.Array:
-    return self._ask(name, hidden)
+    return self._ask(kinds.Detector, name, hidden)
 
   def rebuild(
     self,
@@ -163,22 +172,22 @@ class Bound:
     clean = decoder_lib.embed(self.decoder.config, self.params['embedding'], tokens)
     memory = jnp.where(at[..., None], vectors, clean)
     places = batch['decoder_positions'], batch['decoder_segment_ids']
-    return self._ask(name, vectors, memory, *places, noise, units, at)
+    return self._ask(kinds.EnhancedDecoder, name, vectors, memory, *places, noise, units, at)
 
   def behind(self, name: str, hidden: jax.Array, groups: jax.Array, batch: Batch) -> jax.Array:
     places = batch['decoder_positions'], batch['decoder_segment_ids']
     ordered = self.objective.attention.ordered
-    return self._ask(name, hidden, *places, groups, ordered)
+    return self._ask(kinds.ExtraLayers, name, hidden, *places, groups, ordered)
 
   def cross_entropy(self, hidden: jax.Array, targets: jax.Array) -> jax.Array:
     return head.score(hidden, targets, self.params, self.decoder.config).cross_entropy
 
   def joint_cross_entropy(self, name: str, hidden: jax.Array, tokens: jax.Array, classes: jax.Array) -> jax.Array:
-    return self._ask(name, hidden, tokens, classes, self.params)
+    return self._ask(kinds.Classes, name, hidden, tokens, classes, self.params)
 
   def left_to_right(self, name: str, batch: Batch, tokens: jax.Array) -> jax.Array:
     places = batch['decoder_positions'], batch['decoder_segment_ids']
-    return self._module(name).left_to_right(self.params[name], tokens, *places)
+    return self._module(kinds.Frozen, name).left_to_right(self.params[name], tokens, *places)
 
   def choose(self, weights: jax.Array, noise: jax.Array, able: jax.Array, count: jax.Array) -> jax.Array:
     return sampling.without_replacement(weights, noise, able, count)
@@ -191,8 +200,16 @@ class Bound:
   def draw(self, hidden: jax.Array, noise: jax.Array, lowest: jax.Array, highest: jax.Array) -> jax.Array:
     return sampling.draw(hidden, noise, lowest, highest, self.params, self.decoder.config)
 
-  def _ask(self, name: str, *inputs: Any, **rules: Any) -> jax.Array:
-    return self._module(name).apply({'params': self.params[name]}, *inputs, **rules)
+  def _ask(self, kind: type, name: str, *inputs: Any, **rules: Any) -> jax.Array:
+    return self._module(kind, name).apply({'params': self.params[name]}, *inputs, **rules)
 
-  def _module(self, name: str) -> Any:
+  def _module(self, kind: type, name: str) -> Any:
+    """The module of a name; UserError unless the objective has it beside its decoder, of this kind."""
+    of, has = type(self.objective).__name__, self.objective.beside
+    if not isinstance(has.get(name), kind):
+      known = ', '.join(f'{name!r} ({type(said).__name__})' for name, said in has.items()) or 'nothing'
+      raise UserError(
+        f'{of} asks for the network {name!r} ({kind.__name__}) and has {known} beside its decoder: name it in '
+        f'{of}.beside.'
+      )
     return dict(beside(self.objective, self.decoder.config))[name]

@@ -22,6 +22,7 @@ from .loss import LossTerm
 _PARTS = 'decoder_parts'
 _LEVELS = 'decoder_levels'
 _NAME = re.compile(r'[\w.-]+\Z')
+_ON_DEVICE = ('on_device', 'measure', 'to_head')  # methods that read a batch without knowing whose rows it holds
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -192,10 +193,17 @@ def _check_parts(kind: str, parts: Any) -> None:
       raise UserError(f'{kind}.parts: {name} is {given}, which is no objective; give one of unmask.objectives.')
     if part.static_copies:
       raise UserError(f'{kind}.parts: {name} has static_copies={part.static_copies}; set {kind}.static_copies.')
-    if part.beside or type(part).on_device is not base.Objective.on_device:
-      raise UserError(
-        f'{kind}.parts: {name} has networks or a stage on the device, which would read the rows of all parts; train it '
-        'by itself.'
-      )
+    _refuse_device_stage(f'{kind}.parts: {name}', part)
     if _PARTS in part.more_features:
       raise UserError(f'{kind}.parts: {name} has parts itself; name those here.')
+
+
+def _refuse_device_stage(named: str, part: base.Objective) -> None:
+  """Raises UserError if a part does more on the device than a loss: it would do it to the rows of all parts."""
+  has = [f'{name} of its own' for name in _ON_DEVICE if getattr(type(part), name) is not getattr(base.Objective, name)]
+  has += ['networks beside the decoder'] * bool(part.beside) + ['measures'] * bool(part.measures)
+  has += ['no loss on tokens'] * (not part.predicts_tokens)
+  if has:
+    raise UserError(
+      f'{named}, {type(part).__name__}, has {" and ".join(has)}, for the rows of all parts: train it by itself.'
+    )
