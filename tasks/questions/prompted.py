@@ -63,12 +63,17 @@ class Prompted:
 
 
 def _item(material: Material, question: str, answers: list[str], labels: tuple[str, str], cluster: int) -> Item | None:
-  """The question with each answer behind it, as rows of training have them; None if one does not fit."""
+  """The question with each answer and `eos` behind it, as rows of training have them; None if one does not fit.
+
+  `eos` is right context, so whoever predicts how a text ends is asked for it too, and an answer that only begins
+  another one pays for its end. Masked models, of whom none hides `eos` in training, see it.
+  """
   asked, vocabulary = material.encode(question), material.source.vocabulary
   queries = []
   for answer in answers:
-    tokens = np.array([*asked, *vocabulary.encode(answer)], np.int32)
-    if len(tokens) >= material.text_length or len(tokens) == len(asked):
+    tokens = np.array([*asked, *vocabulary.encode(answer), material.special.eos], np.int32)
+    end = len(tokens) - 1
+    if len(tokens) > material.text_length or end == len(asked):
       return None
-    queries.append(Query(tokens, ((len(asked), len(tokens)),), cluster))
+    queries.append(Query(tokens, ((len(asked), end),), cluster))
   return Item(tuple(queries), labels)

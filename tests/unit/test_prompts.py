@@ -1,6 +1,7 @@
 """Prompted tasks: templates, T0's rates, what is held out, and the choices that the judge asks about."""
 
 import dataclasses
+import types
 
 import numpy as np
 import pytest
@@ -8,8 +9,17 @@ import seqio
 import tensorflow as tf
 import unmask
 from unmask import UserError
-from unmask.objectives import AnswersOnly
-from unmask.tasks import Prompt, pipeline
+from unmask.objectives import (
+  AnswersOnly,
+  AnyOrder,
+  FillIn,
+  Infill,
+  LeftToRight,
+  PrefixLeftToRight,
+  PseudoLikelihood,
+  SpanInfill,
+)
+from unmask.tasks import Prompt, pipeline, vocabularies
 from unmask.tasks.prompts import prompted_text, registering
 from unmask.tasks.questions import material, prompted
 
@@ -108,6 +118,9 @@ def test_held_out_documents_and_prompts_are_for_the_judge_alone(tmp_path):
   assert source.text.corpora == ()
   trained = [source.vocabulary.decode(row['targets'].tolist()) for row in source.rows('validation').as_numpy_iterator()]
   (test,) = prompted.Prompted(each=5).draw(material.Material(source.text))
+  for query in (query for item in test.items for query in item.candidates):
+    assert query.tokens[-1] == source.special.eos
+    assert query.gaps[0][1] == len(query.tokens) - 1 < 160
   asked = [source.vocabulary.decode(item.candidates[0].tokens.tolist()) for item in test.items]
   held_out = {one['id'] for one in prompted_text.by_split(task.corpus, 4)['validation']}
   texts = {one['id']: f'number {one["id"]}.' for one in task.corpus.documents()}
@@ -128,3 +141,54 @@ def test_held_out_documents_and_prompts_are_for_the_judge_alone(tmp_path):
   assert not any('file this text' in text or 'called?' in text for text in read)
   with pytest.raises(UserError, match="names 'topics'; there are topic"):
     prompted_text.PromptedText(name='x', corpus=task.corpus, data_dir='x', data_sets=['topics'])
+
+
+BYTES = vocabularies.byte_vocabulary()
+SPECIAL = vocabularies.special_tokens(BYTES)
+ENDS = {'sentinel': SPECIAL.sentinels[0], 'end_of_span': SPECIAL.end_of_span}
+
+
+def _asked(question, answers, length=64):
+  source = types.SimpleNamespace(vocabulary=BYTES)
+  encode = lambda text: [SPECIAL.bos, *BYTES.encode(text)]
+  asked = types.SimpleNamespace(source=source, special=SPECIAL, encode=encode, text_length=length)
+  return prompted._item(asked, question, answers, ('data set', 'prompt'), 0)
+
+
+@pytest.mark.parametrize(
+  'scorer',
+  [LeftToRight(), PrefixLeftToRight(begin=270), Infill(**ENDS), FillIn(**ENDS, pre=271, mid=272), SpanInfill(**ENDS)],
+  ids=lambda scorer: type(scorer).__name__,
+)
+def test_a_choice_that_begins_another_pays_for_its_end(scorer):
+  """Asked of a model to which every token is alike, but for the end of an answer that goes on."""
+  answers = ['Rome Treaty', 'Rome', 'Rome Tr']
+  item = _asked('What was signed? ', answers)
+  scores = []
+  for answer, query in zip(answers, item.candidates, strict=True):
+    end = -0.1 if answer == 'Rome Treaty' else -9.0
+    reads = [int(target) for row in scorer.candidate(query) for target in row.targets]
+    assert sum(target in (SPECIAL.eos, SPECIAL.end_of_span) for target in reads) >= 1
+    scores.append(sum(end if target in (SPECIAL.eos, SPECIAL.end_of_span) else -0.1 for target in reads))
+  assert np.argmax(scores) == 0
+
+
+@pytest.mark.parametrize(
+  'scorer',
+  [PseudoLikelihood(mask=SPECIAL.mask), PseudoLikelihood(mask=SPECIAL.mask, shifted=True), AnyOrder(mask=SPECIAL.mask)],
+  ids=repr,
+)
+def test_masked_models_see_the_end_of_a_choice(scorer):
+  """None of them learns to predict it: it is hidden in no training row."""
+  for query in _asked('What was signed? ', ['Rome Treaty', 'Rome']).candidates:
+    for row in scorer.candidate(query):
+      assert row.inputs[-1] == SPECIAL.eos
+      assert SPECIAL.eos not in row.targets
+
+
+def test_a_choice_is_asked_where_its_whole_row_fits():
+  question, answers = 'Where?', ['Rome', 'Paris']
+  row = len([SPECIAL.bos, *BYTES.encode(f'{question}Paris'), SPECIAL.eos])
+  assert _asked(question, answers, length=row) is not None
+  assert _asked(question, answers, length=row - 1) is None
+  assert _asked(question, ['Rome', ''], length=row) is None
