@@ -63,6 +63,90 @@ def test_nothing_that_is_read_can_run(path):
         assert keyword.arg != 'allow_pickle' or ast.unparse(keyword.value) == 'False', name
 
 
+def _objectives() -> set[str]:
+  """Names of the classes of objectives/ that derive from Objective."""
+  bases = {
+    node.name: {ast.unparse(base).rpartition('.')[2] for base in node.bases}
+    for path in (ROOT / 'objectives').glob('*.py')
+    for node in ast.parse(path.read_text()).body
+    if isinstance(node, ast.ClassDef)
+  }
+  found: set[str] = set()
+  while more := {name for name, of in bases.items() if of & {'Objective', *found}} - found:
+    found |= more
+  return found
+
+
+OBJECTIVES = _objectives()
+GIN_NAMES = {path.stem for path in (ROOT / 'gin' / 'objectives').glob('*.gin')}
+
+
+def _tells_apart(tree: ast.AST) -> list[str]:
+  """Code that is of one objective: it names its class, compares with its name, or asks which one an objective is."""
+  found = []
+  for node in ast.walk(tree):
+    match node:
+      case ast.Attribute(value=ast.Name(id='seqio')):
+        continue  # seqio.Mixture
+      case ast.Name(id=name) | ast.Attribute(attr=name) | ast.alias(name=name):
+        found += [name] if name in OBJECTIVES else []
+      case ast.Compare(left=left, ops=[op], comparators=[_]):
+        said = {one.value for one in ast.walk(node) if isinstance(one, ast.Constant)}
+        asks = ast.unparse(left).rstrip(')').rpartition('.')[2] in ('objective', 'type(objective') and None not in said
+        asks &= isinstance(op, ast.Is | ast.IsNot | ast.Eq | ast.NotEq)
+        found += [ast.unparse(node)] if asks or said & (OBJECTIVES | GIN_NAMES) else []
+      case ast.Match(subject=subject) if 'objective' in ast.unparse(subject):
+        found.append(ast.unparse(subject))
+  return found
+
+
+@pytest.mark.parametrize(
+  'path', [p for p in FILES if p.parts[len(ROOT.parts)] != 'objectives'], ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_nobody_asks_which_objective_it_is(path):
+  """What an objective does otherwise is a method or a property of it. Scorers, of which there are a few, may be asked
+  for their kind.
+  """
+  assert not _tells_apart(ast.parse(path.read_text()))
+
+
+@pytest.mark.parametrize(
+  'code',
+  [
+    'if objective is MASKED: pass',
+    'if self.objective == other: pass',
+    'x = 1 if isinstance(objective, masked_lm.MaskedLM) else 2',
+    'if issubclass(kind, (int, Mixture)): pass',
+    'if type(objective) is not chosen: pass',
+    'if type(self.objective) is chosen: pass',
+    "if type(part).__name__ in ('NextToken', 'MEAP'): pass",
+    "if name == 'mlm': pass",
+    'from ..objectives.stages import Stages',
+    'match objective:\n  case _: pass',
+    'match part:\n  case PMIMasking(): pass',
+    '{Electra: 1}[type(part)]',
+  ],
+)
+def test_who_asks_which_objective_it_is_would_be_seen(code):
+  assert _tells_apart(ast.parse(code))
+
+
+@pytest.mark.parametrize(
+  'code',
+  [
+    'if isinstance(scorer, Unscored): pass',
+    'if isinstance(value, Objective): pass',
+    'if isinstance(provider, seqio.Mixture): pass',
+    'if objective is None or reader is objective: pass',
+    "if objective.attention.kind == 'causal': pass",
+    'if type(objective).keep is Objective.keep: pass',
+  ],
+)
+def test_what_does_not_ask_is_let_through(code):
+  assert {'MaskedLM', 'PMIMasking', 'Mixture', 'Parts'} <= OBJECTIVES
+  assert not _tells_apart(ast.parse(code))
+
+
 @pytest.mark.parametrize('path', [p for p in FILES if p.parent.name == 'models'], ids=lambda path: path.name)
 def test_models_know_no_tensorflow(path):
   assert not {name.split('.')[0] for name in _imports(path)} & {'tensorflow', 'seqio', 'gin'}
