@@ -1,4 +1,8 @@
-"""A seqio Task for each prompt of a data set, and the rates of their mixture, as T0 registers them."""
+"""A seqio Task for each prompt of a data set, and the rates of their mixture, as T0 registers them.
+
+Source of the rates: bigscience-workshop/t-zero 7a699e3, t0/seqio_tasks/tasks.py, which divides by all templates of a
+data set, those that its mixture then leaves out included.
+"""
 
 from collections.abc import Mapping
 
@@ -33,7 +37,8 @@ def register_prompts(
 
   Returns:
     Rates of the Tasks in a mixture, for `register_mixture`; those of held-out prompts are left out. A Task counts as
-    `examples`; above MOST it counts as MOST divided by the prompts.
+    `examples`; above MOST it counts as MOST divided by all prompts, as in T0's code: held-out ones are counted in, so a
+    data set that has some counts for less than MOST.
 
   Raises:
     UserError: a name is taken or malformed, a prompt names a field that there is not, or there is nothing to train on.
