@@ -25,6 +25,7 @@ from typing import Any, ClassVar, NamedTuple
 from .. import UserError
 from . import loss, networks, scoring
 from .attention import CAUSAL, AttentionSpec
+from .embedding import Embedding
 
 Tensor = Any
 Features = dict[str, Tensor]
@@ -270,6 +271,10 @@ class Objective(abc.ABC):
   @abc.abstractmethod
   def scorer(self, special: SpecialTokens) -> scoring.Scorer:
     """How a model trained on this objective gives a log-probability to tokens in a gap, or `scoring.Unscored`."""
+
+  def embedding(self, special: SpecialTokens) -> Embedding:
+    """How a text becomes a vector; as a rule the mean of its states under the scorer's attention."""
+    return Embedding(attention=self.scorer(special).attention)
 
 
 def mark(special: SpecialTokens, number: int | None) -> int | None:
