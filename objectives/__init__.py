@@ -24,6 +24,7 @@ if TYPE_CHECKING:
   from .causal_masked import CausalMasked as CausalMasked
   from .dup_mae import DupMAE as DupMAE
   from .electra import Electra as Electra
+  from .embedding import Embedding as Embedding
   from .ernie_gram import ERNIEGram as ERNIEGram
   from .fill_in_the_middle import FillInTheMiddle as FillInTheMiddle
   from .forgetful_causal import ForgetfulCausal as ForgetfulCausal
@@ -77,6 +78,7 @@ HOMES = {
   'by_layer': 'attention',
   'LossTerm': 'loss',
   'weighted_cross_entropy': 'loss',
+  'Embedding': 'embedding',
   'Scorer': 'scoring',
   'Query': 'scoring',
   'ScoringRow': 'scoring',

@@ -26,6 +26,7 @@ from .. import UserError
 from . import loss, networks, scoring
 from . import needs as needs_lib
 from .attention import CAUSAL, AttentionSpec
+from .embedding import Embedding
 
 Tensor = Any
 Features = dict[str, Tensor]
@@ -280,6 +281,10 @@ class Objective(abc.ABC):
   @abc.abstractmethod
   def scorer(self, special: SpecialTokens) -> scoring.Scorer:
     """How a model trained on this objective gives a log-probability to tokens in a gap, or `scoring.Unscored`."""
+
+  def embedding(self, special: SpecialTokens) -> Embedding:
+    """How a text becomes a vector; as a rule the mean of its states under the scorer's attention."""
+    return Embedding(attention=self.scorer(special).attention)
 
 
 def mark(special: SpecialTokens, number: int | None) -> int | None:

@@ -15,6 +15,7 @@ import tensorflow as tf
 from .. import UserError
 from . import base, features, needs, random, rotation, scorers
 from .attention import CAUSAL, AttentionSpec
+from .embedding import Embedding
 
 _WHETHER, _CUT, _ROOM = 0, 1, 2  # random streams
 _FIRST, _MOST = 6, 4  # the spare ids that are special tokens: which, and how many there are
@@ -42,6 +43,7 @@ class Bottleneck(base.Objective):
   room: int = 8
 
   home: ClassVar[str] = 'left_to_right'
+  note: ClassVar[str] = 'It was trained to make vectors of texts (GEM, arXiv 2506.04344).'
 
   def __post_init__(self):
     super().__post_init__()
@@ -59,15 +61,6 @@ class Bottleneck(base.Objective):
   def needs(self):
     return (needs.Need('spare', _FIRST + self.specials),)
 
-  @property
-  def note(self) -> str:  # pyrefly: ignore  # a property where others have a constant
-    names = [f'`<special:{_FIRST + number}>`' for number in range(self.specials)]
-    several = ', each by itself, and take their mean' if self.specials > 1 else ''
-    return (
-      f'The last hidden state of {" or ".join(names)} behind a text is an embedding of the text (GEM, arXiv '
-      f'2506.04344): append it{several}.'
-    )
-
   def model_length(self, text_length):
     return text_length + self.room
 
@@ -80,6 +73,9 @@ class Bottleneck(base.Objective):
   def scorer(self, special):
     del special
     return scorers.LeftToRight(attention=CAUSAL)  # a text without special tokens
+
+  def embedding(self, special):
+    return Embedding(reads='behind', behind=tuple(self.special_ids(special)))  # as before a suffix, in training
 
   def special_ids(self, special: base.SpecialTokens) -> list[int]:
     """Ids of the special tokens; UserError if the vocabulary has not so many to spare."""

@@ -50,6 +50,10 @@ class DupMAE(masked_lm.MaskedLM):
   bag_weight: float = 0.1
 
   home: ClassVar[str] = 'masked'
+  note: ClassVar[str] = (
+    'It was trained to make vectors of texts (DupMAE, arXiv 2305.02564); the layer that rebuilt texts from them is no '
+    'part of this folder.'
+  )
 
   def __post_init__(self):
     super().__post_init__()
@@ -87,15 +91,11 @@ class DupMAE(masked_lm.MaskedLM):
   def measures(self):
     return ('reconstruction_loss', 'bag_loss')
 
-  @property
-  def note(self) -> str:  # pyrefly: ignore  # a property where others have a constant
-    where = 'first token, `<s>`, which the tokenizer puts in front: `hidden_states[-1][:, 0]` with '
-    if self.bottleneck == 'last':
-      where = 'last token, `</s>`, which has to be put behind the text: the last of `hidden_states[-1]` with '
-    return (
-      f'An embedding of a text is the last hidden state of its {where}`output_hidden_states=True` (DupMAE, arXiv '
-      '2305.02564). The layer that rebuilt texts from it is no part of this folder.'
-    )
+  def embedding(self, special):
+    rule = super().embedding(special)
+    if self.bottleneck == 'first':
+      return dataclasses.replace(rule, reads='first')
+    return dataclasses.replace(rule, reads='behind', behind=(special.eos,))
 
   def corrupt(self, rows, seeds, special):
     made = super().corrupt(rows, seeds, special)

@@ -63,7 +63,7 @@ class Parts(base.Objective):
   @property
   @abc.abstractmethod
   def answering(self) -> base.Objective:
-    """The part whose scorer is the model's."""
+    """The part whose scorer, and whose vectors, are the model's."""
 
   @property
   def home(self) -> str:  # pyrefly: ignore  # a property where others have a constant
@@ -141,6 +141,10 @@ class Parts(base.Objective):
   def scorer(self, special):
     scorer: Any = self.answering.scorer(special)
     return dataclasses.replace(scorer, attention=scorer.attention or self.answering.attention)
+
+  def embedding(self, special):
+    rule = self.answering.embedding(special)
+    return dataclasses.replace(rule, attention=rule.attention or self.answering.attention)
 
   def _able(self, rows: base.Features, special: base.SpecialTokens) -> tf.Tensor:
     """Whether each part finds an example in each row, bool [batch, parts]."""

@@ -76,3 +76,6 @@ class PrefixLM(base.Objective):
 
   def scorer(self, special):
     return scorers.PrefixLeftToRight(begin=base.mark(special, self.mode))
+
+  def embedding(self, special):
+    return dataclasses.replace(super().embedding(special), begin=base.mark(special, self.mode))

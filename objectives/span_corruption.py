@@ -98,6 +98,9 @@ class SpanCorruption(base.Objective):
   def scorer(self, special):
     return scorers.SpanInfill(special.sentinels[0], special.end_of_span, begin=base.mark(special, self.mode))
 
+  def embedding(self, special):
+    return dataclasses.replace(super().embedding(special), begin=base.mark(special, self.mode))
+
   def corrupt(self, rows, seeds, special):
     rows = rows | {'targets': features.begin(rows['targets'], rows['segment_ids'], base.mark(special, self.mode))}
     start, end = self._spans(rows, seeds, special)

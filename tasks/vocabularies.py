@@ -275,6 +275,7 @@ def token_name(vocabulary: seqio.Vocabulary, token: int) -> str:
     special.end_of_span: '<eoss>',
   }
   names |= {sentinel: f'<mask:{i}>' for i, sentinel in enumerate(special.sentinels)}
+  names |= dict(zip(special.spare, SPARE, strict=False))  # a vocabulary may have fewer
   if token in names:
     return names[token]
   if isinstance(vocabulary, seqio.SentencePieceVocabulary):

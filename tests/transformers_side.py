@@ -31,12 +31,13 @@ def logits(folder, ids, out, kind='causal', mask=None, levels=None, **more):
   return {'class': type(model).__name__, 'dtype': str(model.dtype), 'problems': problems}
 
 
-def states(folder, ids, out, kind='causal'):
+def states(folder, ids, out, kind='causal', mask=None):
   """The last hidden states of rows of ids, saved at `out`."""
   auto = {'causal': AutoModel, 'masked': AutoModelForMaskedLM}[kind]
   model = auto.from_pretrained(folder, trust_remote_code=kind == 'masked')
   with torch.no_grad():
-    found = model(input_ids=torch.tensor(ids), output_hidden_states=True)
+    mask = None if mask is None else torch.tensor(mask)
+    found = model(input_ids=torch.tensor(ids), attention_mask=mask, output_hidden_states=True)
   np.save(out, found.hidden_states[-1].numpy())
   return type(model).__name__
 

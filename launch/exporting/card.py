@@ -1,7 +1,9 @@
 """What is said of an exported model: in its README, in its configuration, on the terminal."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ...objectives.embedding import Embedding
 from ...objectives.scorers import Infill, PseudoLikelihood, SpanInfill
 
 if TYPE_CHECKING:
@@ -42,6 +44,14 @@ _UNSHIFTED = """
 LlamaForCausalLM. `UnmaskForMaskedLM`, in `modeling_unmask.py` beside this file, is loaded with
 `trust_remote_code=True`.
 """
+_VECTOR = """
+Its vector of a text is the last hidden state of {token}, with `output_hidden_states=True`:
+`hidden_states[-1][:, {place}]`{padding}.
+"""
+_VECTORS = """
+Its vector of a text is the mean of the last hidden states of {count} tokens: put `{written}` behind the text, and read
+the state of each in a run of its own whose `attention_mask` is 0 on the others. In training none of them saw another.
+"""
 _TEXT = """
 A text begins with the token for its start, which the tokenizer adds; in training, documents ended with the one for
 their end. `[MASK]` and the sentinels take the space before them, and the word behind brings its own:
@@ -66,8 +76,14 @@ def attention(facts: 'Facts') -> str:
   return 'bidirectional' if not any(layers) else f'causal in {sum(layers)} of {len(layers)} layers'
 
 
-def text(facts: 'Facts') -> str:
-  """The folder's README."""
+def text(facts: 'Facts', embedding: Embedding, named: Callable[[int], str]) -> str:
+  """The folder's README.
+
+  Args:
+    facts: what is exported.
+    embedding: how a text becomes a vector.
+    named: gives a special token as the exported tokenizer reads it.
+  """
   causal, kind = facts.is_causal_lm, type(facts.objective).__name__
   classes = 'AutoModelForCausalLM' if causal else 'AutoModelForMaskedLM'
   parts = [
@@ -81,12 +97,23 @@ def text(facts: 'Facts') -> str:
     parts.append(_SPANS if isinstance(facts.scorer, SpanInfill) else _INFILL)
   parts += [
     *([f'\n{facts.objective.note}\n'] if facts.objective.note else []),
+    *([_vector(embedding, named)] if embedding.reads != 'text' else []),
     _TEXT,
     *([_BFLOAT16] if facts.is_rounded else []),
     *([_COMPUTED] if facts.dtype == 'float32' and facts.model.dtype == 'bfloat16' else []),
     f'\nThe objective in full: `{facts.objective!r}`\n',
   ]
   return '\n'.join(part.strip('\n') + '\n' for part in parts)
+
+
+def _vector(embedding: Embedding, named: Callable[[int], str]) -> str:
+  names = [named(token) for token in embedding.behind]
+  if embedding.reads == 'first':
+    return _VECTOR.format(token='the first token, which the tokenizer puts in front', place=0, padding='')
+  if len(names) == 1:
+    token, padding = f'`{names[0]}`, put behind the text', ' where the text is padded on the left or not at all'
+    return _VECTOR.format(token=token, place=-1, padding=padding)
+  return _VECTORS.format(count=len(names), written=''.join(names))
 
 
 def _not_causal(facts: 'Facts') -> str:

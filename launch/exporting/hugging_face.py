@@ -274,5 +274,6 @@ def _small_files(facts: Facts, vocabulary: seqio.Vocabulary) -> dict[str, bytes]
   dumped = {name: json.dumps(value, indent=2).encode() + b'\n' for name, value in result.items()}
   if not facts.is_causal_lm:
     dumped[_CLASSES] = (pathlib.Path(__file__).parent / _CLASSES).read_bytes()
-  dumped['README.md'] = card.text(facts).encode()
+  named = lambda token: tokenizer.name(vocabulary, token)
+  dumped['README.md'] = card.text(facts, facts.objective.embedding(special), named).encode()
   return dumped | tokenizer.files(vocabulary, facts.length)

@@ -48,16 +48,15 @@ def files(vocabulary: seqio.Vocabulary, length: int) -> dict[str, bytes]:
     raise UserError(
       f'A {type(vocabulary).__name__} cannot be exported; SentencePiece, byte and Hugging Face vocabularies can.'
     )
-  name = lambda token: _name(vocabulary, token)
   named = {
-    'bos_token': name(special.bos),
-    'eos_token': name(special.eos),
-    'pad_token': name(special.pad),
-    'mask_token': name(special.mask),
+    'bos_token': name(vocabulary, special.bos),
+    'eos_token': name(vocabulary, special.eos),
+    'pad_token': name(vocabulary, special.pad),
+    'mask_token': name(vocabulary, special.mask),
   }
   settings = named | {
     'tokenizer_class': 'PreTrainedTokenizerFast',
-    'additional_special_tokens': [name(token) for token in (special.end_of_span, *special.sentinels)],
+    'additional_special_tokens': [name(vocabulary, token) for token in (special.end_of_span, *special.sentinels)],
     'clean_up_tokenization_spaces': False,
     'model_max_length': length,
     'model_input_names': ['input_ids', 'attention_mask'],
@@ -66,30 +65,38 @@ def files(vocabulary: seqio.Vocabulary, length: int) -> dict[str, bytes]:
   return {'tokenizer.json': dump(whole), 'tokenizer_config.json': dump(settings), **more}
 
 
-def _name(vocabulary: seqio.Vocabulary, token: int) -> str:
-  """A special token's name: its own, or what it stands for where it is one of seqio's `extra_ids`."""
+def name(vocabulary: seqio.Vocabulary, token: int) -> str:
+  """A special token as it is written in a text: its own name, or that of what it stands for where it is one of seqio's
+  `extra_ids`.
+  """
   if isinstance(vocabulary, seqio.SentencePieceVocabulary):
     processor = vocabulary.tokenizer
     if processor.is_control(token) or processor.is_unknown(token):
       return processor.id_to_piece(token)
   special = vocabularies.special_tokens(vocabulary)
-  if token in (special.pad, special.bos, special.eos, special.mask, special.end_of_span, *special.sentinels):
+  if token in _reserved(special):
     return vocabularies.token_name(vocabulary, token)
   return '<unk>' if token == vocabulary.unk_id else f'<special:{token}>'
+
+
+def _reserved(special: SpecialTokens) -> set[int]:
+  """All ids that have a name of ours."""
+  ours = (special.pad, special.bos, special.eos, special.mask, special.end_of_span)
+  return {*ours, *special.sentinels, *special.spare}
 
 
 def _specials(vocabulary: seqio.Vocabulary, special: SpecialTokens, tokens: list[int]) -> list[dict[str, Any]]:
   """Added tokens; a blank before a gap belongs to it, as in rows, where the word behind it brings its own."""
   gaps = {special.mask, *special.sentinels}
-  named = [(token, _name(vocabulary, token)) for token in sorted(tokens)]
+  named = [(token, name(vocabulary, token)) for token in sorted(tokens)]
   return [added_token(token, content, lstrip=token in gaps) for token, content in named]
 
 
 def _whole(vocabulary: seqio.Vocabulary, special: SpecialTokens, **parts: Any) -> dict[str, Any]:
   """The file; a text begins with `bos`, as every segment of a row does."""
-  bos = _name(vocabulary, special.bos)
+  bos = name(vocabulary, special.bos)
   begin = {'SpecialToken': {'id': bos, 'type_id': 0}}
-  text = lambda name: {'Sequence': {'id': name, 'type_id': 0}}
+  text = lambda which: {'Sequence': {'id': which, 'type_id': 0}}
   return {
     'version': '1.0',
     'truncation': None,
@@ -155,7 +162,7 @@ def _of_pieces(vocabulary: seqio.SentencePieceVocabulary, special: SpecialTokens
     raise UserError('Only SentencePiece models of the types "unigram" and "bpe" with blanks before words are exported.')
   if any(piece.type == _UNUSED for piece in pieces):
     raise UserError('A SentencePiece model with pieces of the type UNUSED cannot be exported.')
-  reserved = {special.pad, special.bos, special.eos, special.mask, special.end_of_span, *special.sentinels}
+  reserved = _reserved(special)
   controls = [i for i, piece in enumerate(pieces) if i in reserved or piece.type in (_CONTROL, _UNKNOWN)]
   added = _specials(vocabulary, special, controls)
   names = {entry['id']: entry['content'] for entry in added}
@@ -168,7 +175,7 @@ def _of_pieces(vocabulary: seqio.SentencePieceVocabulary, special: SpecialTokens
     vocab = {piece: i for i, piece in enumerate(named)}
     model = _byte_pairs(vocab, _merges(pieces), named[unknown], bytes_too)
   else:
-    scored = [[name, piece.score] for name, piece in zip(named, pieces, strict=True)]
+    scored = [[said, piece.score] for said, piece in zip(named, pieces, strict=True)]
     model = {'type': 'Unigram', 'unk_id': unknown, 'vocab': scored, 'byte_fallback': bytes_too}
   return _whole(
     vocabulary,

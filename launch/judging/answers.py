@@ -51,7 +51,7 @@ def answers(test: Test, asked: Sequence[Asked], scores: Sequence[RowScores], log
     totals = [np.zeros(len(item.candidates)) for item in items]
     for (number, place, _), score in zip(asked, scores, strict=True):
       totals[number][place] += score.log_probs.sum()
-    ranked = np.array([_rank(total) for total in totals])
+    ranked = np.array([rank(total) for total in totals])
     result |= {'right': ranked[:, 0], 'reciprocal_rank': ranked[:, 1]}
   if not all(item.candidates[0].gaps for item in items):
     return result
@@ -72,8 +72,8 @@ def answers(test: Test, asked: Sequence[Asked], scores: Sequence[RowScores], log
   return result | {'nll': nll, 'unigram': base, 'tokens': tokens, 'hits': hits, 'gaps': count, 'exact': exact}
 
 
-def _rank(totals: np.ndarray) -> tuple[float, float]:
-  """Whether the first score is the highest, and its reciprocal rank."""
+def rank(totals: np.ndarray) -> tuple[float, float]:
+  """Whether the first score is the highest, 1 / m where m are, and its reciprocal rank, ties counted half."""
   above, level = (totals[1:] > totals[0]).sum(), (totals[1:] == totals[0]).sum()
   return (0.0 if above else 1.0 / (1 + level)), 1.0 / (1 + above + level / 2)
 

@@ -11,6 +11,7 @@ from jax.experimental import multihost_utils
 from ...models.config import DecoderConfig
 from ...models.decoder import Decoder
 from ...objectives.base import Objective
+from ...objectives.embedding import Embedding
 from ...objectives.scoring import Scorer, Unscored
 from ...tasks import vocabularies
 from ...tasks.pipeline import Pipeline, Source
@@ -21,7 +22,7 @@ from .. import checkpoints as checkpoints_lib
 from .. import config, identity
 from .. import mesh as mesh_lib
 from .. import state as state_lib
-from . import answers
+from . import answers, vectors
 from .kept import Kept
 from .progress import Progress
 from .runner import Runner
@@ -55,8 +56,8 @@ def evaluate(
     say: gets a line for each thing that is left out.
 
   Returns:
-    {'checkpoint', 'sees', 'home', 'scorer', 'tests': {name: what `described` gives}}, tests of this suite only. Losses
-    are in nats a token; standard errors take the items about one text as one.
+    {'checkpoint', 'sees', 'home', 'scorer', 'embedding', 'tests': {name: what `described` gives}}, tests of this suite
+    only. Losses are in nats a token; standard errors take the items about one text as one.
 
   Raises:
     UserError: there is no such checkpoint or it is damaged, the model is another one than was trained, or a test's
@@ -70,13 +71,14 @@ def evaluate(
     source = pipeline.open()
     identity.check(model_dir, identity.of_run(model, objective, pipeline, source))
     material, asked = _drawn(source.text, tests, overlap)
-    scorer = objective.scorer(source.special)
+    scorer, embedding = objective.scorer(source.special), objective.embedding(source.special)
+    asked = [test for test in asked if _answering(test, scorer, embedding) is not None]
     if isinstance(scorer, Unscored):
-      say(f'{model_dir} is asked nothing: {type(objective).__name__} has no scorer: {scorer.why}.')
-    asked = [test for test in asked if _scorer(test, scorer) is not None]
-    kept = Kept(model_dir, step)
-    kept.require_scorer(repr(scorer))
-    facts = {'checkpoint': step, 'sees': scorer.sees, 'home': objective.home, 'scorer': repr(scorer)}
+      what = 'for vectors of texts alone' if asked else 'nothing'
+      say(f'{model_dir} is asked {what}: {type(objective).__name__} has no scorer: {scorer.why}.')
+    kept, how = Kept(model_dir, step), {'scorer': repr(scorer), 'embedding': repr(embedding)}
+    kept.require(**how)
+    facts = {'checkpoint': step, 'sees': scorer.sees, 'home': objective.home, **how}
     for note in material.notes:
       say(note)
     missing = _first_process_says([not kept.has(test.name, test.digest()) for test in asked])
@@ -111,8 +113,10 @@ def _drawn(source: Source, tests: Sequence[Questions], overlap: Overlap) -> tupl
   return _last_drawn[key]
 
 
-def _scorer(test: Test, scorer: Scorer) -> Scorer | None:
-  """Who answers a test; None if this model does not."""
+def _answering(test: Test, scorer: Scorer, embedding: Embedding) -> Scorer | Embedding | None:
+  """What answers a test; None if this model does not."""
+  if test.embedded:
+    return embedding
   return scorer.causal if test.causal or isinstance(scorer, Unscored) else scorer
 
 
@@ -127,11 +131,12 @@ class Judge:
   """A trained model that answers tests.
 
   Attributes:
-    scorer: its own.
+    scorer, embedding: its own.
     runner: (attention rule, or None for the one it was trained with) -> who runs its rows.
   """
 
   scorer: Scorer
+  embedding: Embedding
   runner: Callable[[Any], Runner]
 
   @classmethod
@@ -157,7 +162,7 @@ class Judge:
         made[rule] = Runner(params, decoder, rule, mesh, longest, batch_size)
       return made[rule]
 
-    return cls(objective.scorer(source.special), runner)
+    return cls(objective.scorer(source.special), objective.embedding(source.special), runner)
 
   def ask(
     self, tests: Sequence[Test], log_unigram: np.ndarray, label: str
@@ -165,16 +170,19 @@ class Judge:
     """Each test with what is said of it and its arrays, as soon as it is answered; a bar shows how far this is."""
     work = []
     for test in tests:
-      scorer = _scorer(test, self.scorer)
-      assert scorer is not None  # else it would not be asked
-      work.append((test, scorer, answers.ask(test, scorer)))
-    cost = lambda scorer, asked: sum(self.runner(scorer.attention).buckets.cost(one.row) for one in asked)
-    with Progress(label, sum(cost(scorer, asked) for _, scorer, asked in work)) as progress:
-      for test, scorer, asked in work:
+      answering = _answering(test, self.scorer, self.embedding)
+      assert answering is not None  # else it would not be asked
+      work.append((test, answering, (vectors if test.embedded else answers).ask(test, answering)))
+    cost = lambda answering, asked: sum(self.runner(answering.attention).buckets.cost(one.row) for one in asked)
+    with Progress(label, sum(cost(answering, asked) for _, answering, asked in work)) as progress:
+      for test, answering, asked in work:
         progress.begin(test.title)
-        runner = self.runner(scorer.attention)
-        scores = runner.log_probs([one.row for one in asked], progress.tick)
-        arrays = answers.answers(test, asked, scores, log_unigram)
+        runner, rows = self.runner(answering.attention), [one.row for one in asked]
+        if test.embedded:
+          found = runner.vectors(rows, len(self.embedding.behind), progress.tick)
+          arrays = vectors.answers(test, asked, found)
+        else:
+          arrays = answers.answers(test, asked, runner.log_probs(rows, progress.tick), log_unigram)
         yield test, described(test, arrays), arrays
 
 

@@ -35,9 +35,9 @@ class Kept:
     except Exception:  # a torn file may be anything; it is written anew
       self.facts, self._arrays = {}, {}
 
-  def require_scorer(self, scorer: str) -> None:
-    """Forgets answers that were given through another scorer than the one with this text."""
-    if self.facts.get('scorer', scorer) != scorer:
+  def require(self, **how: str) -> None:
+    """Forgets answers that were given in another way than these texts say, by their names among the facts."""
+    if any(self.facts.get(name, text) != text for name, text in how.items()):
       self.facts, self._arrays = {}, {}
 
   def has(self, name: str, asked: str) -> bool:

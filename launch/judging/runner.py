@@ -1,10 +1,11 @@
-"""A trained model that scores rows: in batches of like lengths, over any mesh and several processes."""
+"""A trained model that reads rows: in batches of like lengths, over any mesh and several processes."""
 
 import collections
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,10 +31,24 @@ class RowScores(NamedTuple):
   best: np.ndarray
 
 
-def one_segment(inputs: jax.Array, lengths: jax.Array, prefixes: jax.Array) -> Batch:
+class Laid(NamedTuple):
+  """A batch of rows on the device: int32 [batch, length] inputs, [batch] lengths, prefixes and counts of reads, [batch,
+  width] reads and targets.
+  """
+
+  inputs: jax.Array
+  lengths: jax.Array
+  prefixes: jax.Array
+  counts: jax.Array
+  reads: jax.Array
+  targets: jax.Array
+
+
+def one_segment(inputs: jax.Array, lengths: jax.Array, prefixes: jax.Array, behind: int = 0) -> Batch:
   """A batch of rows that each hold one segment: int32 [batch, length] ids, of which the first `lengths` are real.
 
-  Where attention has levels, the first `prefixes` tokens are of one.
+  Where attention has levels, the first `prefixes` tokens are of one; where it has groups, the last `behind` are of
+  group 1.
   """
   index = jnp.broadcast_to(jnp.arange(inputs.shape[1]), inputs.shape)
   return {
@@ -41,6 +56,7 @@ def one_segment(inputs: jax.Array, lengths: jax.Array, prefixes: jax.Array) -> B
     'decoder_positions': index,
     'decoder_segment_ids': (index < lengths[:, None]).astype(jnp.int32),
     'decoder_levels': jnp.where(index < prefixes[:, None], 0, index),
+    'decoder_groups': (index >= lengths[:, None] - behind).astype(jnp.int32),
   }
 
 
@@ -87,9 +103,9 @@ class Buckets:
 
 
 class Runner:
-  """Scores rows by one set of parameters under one attention rule.
+  """Scores rows, or makes vectors of them, by one set of parameters under one attention rule.
 
-  All processes of a mesh call it alike, with the same rows, and all get all scores.
+  All processes of a mesh call it alike, with the same rows, and all get all answers.
   """
 
   def __init__(
@@ -112,11 +128,21 @@ class Runner:
     self._params, self._mesh = params, mesh
     self.buckets = Buckets.of(longest, batch_size, mesh)
 
-    def score(params, inputs, lengths, prefixes, reads, targets) -> head.Scores:
-      hidden = hidden_states(decoder, params, one_segment(inputs, lengths, prefixes), attention)
-      return head.score(head.pick(hidden, reads), targets, params, decoder.config)
+    def read(params, laid: Laid, behind: int = 0) -> jax.Array:
+      batch = one_segment(laid.inputs, laid.lengths, laid.prefixes, behind)
+      return head.pick(hidden_states(decoder, params, batch, attention), laid.reads)
 
-    self._score = jax.jit(score, out_shardings=mesh_lib.replicated(mesh))
+    def score(params, laid: Laid) -> head.Scores:
+      return head.score(read(params, laid), laid.targets, params, decoder.config)
+
+    def mean(params, laid: Laid, behind: int) -> jax.Array:
+      states = read(params, laid, behind).astype(jnp.float32)
+      counted = jnp.arange(states.shape[1])[None] < laid.counts[:, None]
+      return jnp.where(counted[..., None], states, 0.0).sum(1) / laid.counts[:, None]
+
+    out = mesh_lib.replicated(mesh)
+    self._score = jax.jit(score, out_shardings=out)
+    self._mean = jax.jit(mean, static_argnames='behind', out_shardings=out)
 
   def log_probs(self, rows: Sequence[ScoringRow], tick: Callable[[int], None] = lambda cost: None) -> list[RowScores]:
     """Scores of each row, in the rows' order; rows with equal inputs are run once.
@@ -130,10 +156,7 @@ class Runner:
     """
     merged, of = _merge(rows)
     results: list[RowScores | None] = [None] * len(merged)
-    running: collections.deque[tuple[list[int], head.Scores]] = collections.deque()
-
-    def read() -> None:
-      numbers, scores = running.popleft()
+    for numbers, scores in self._answers(self._score, merged):
       nll, best = np.asarray(scores.cross_entropy, np.float64), np.asarray(scores.best)
       for i, number in enumerate(numbers):
         reads = len(merged[number].reads)
@@ -141,14 +164,42 @@ class Runner:
         if not np.isfinite(nll[i, :reads]).all():
           raise UserError('The model gives log-probabilities that are no finite numbers: its training diverged.')
       tick(sum(self.buckets.cost(rows[k]) for number in numbers for k in of[number]))
-
-    for numbers in self._batches(merged):
-      running.append((numbers, self._run([merged[number] for number in numbers])))
-      if len(running) > _AHEAD:
-        read()
-    while running:
-      read()
     return _split(rows, of, results)
+
+  def vectors(
+    self, rows: Sequence[ScoringRow], behind: int = 0, tick: Callable[[int], None] = lambda cost: None
+  ) -> list[np.ndarray]:
+    """The mean of the states at the reads of each row, float32 [width], in the rows' order.
+
+    Args:
+      rows: what to read; of equal ones one is run, and they share an array.
+      behind: so many tokens at the end of each row are of group 1.
+      tick: as for `log_probs`.
+
+    Raises:
+      UserError: a row is too long, or a vector holds no numbers.
+    """
+    of = _equal(rows)
+    results: dict[int, np.ndarray] = {}
+    for numbers, found in self._answers(functools.partial(self._mean, behind=behind), [rows[same[0]] for same in of]):
+      vectors = np.asarray(found)[: len(numbers)]
+      if not np.isfinite(vectors).all():
+        raise UserError('The model gives vectors that are no finite numbers: its training diverged.')
+      every = [(k, vector) for number, vector in zip(numbers, vectors, strict=True) for k in of[number]]
+      results.update(every)
+      tick(sum(self.buckets.cost(rows[k]) for k, _ in every))
+    return [results[number] for number in range(len(rows))]
+
+  def _answers(
+    self, program: Callable[[dict, Laid], Any], rows: Sequence[ScoringRow]
+  ) -> Iterator[tuple[list[int], Any]]:
+    """Batch by batch: the numbers of its rows, and what the program gives for them, in its first places."""
+    running: collections.deque[tuple[list[int], Any]] = collections.deque()
+    for numbers in self._batches(rows):
+      running.append((numbers, program(self._params, self._laid([rows[number] for number in numbers]))))
+      if len(running) > _AHEAD:
+        yield running.popleft()
+    yield from running
 
   def _batches(self, rows: Sequence[ScoringRow]) -> Iterator[list[int]]:
     """Numbers of the rows of each batch: the longest first, a batch filled up with the next shorter ones."""
@@ -158,18 +209,19 @@ class Runner:
       yield order[:count]
       del order[:count]
 
-  def _run(self, rows: Sequence[ScoringRow]) -> head.Scores:
+  def _laid(self, rows: Sequence[ScoringRow]) -> Laid:
     length = max(self.buckets.length(len(row.inputs)) for row in rows)
     width = max(self.buckets.width(len(row.reads)) for row in rows)
     if max(len(row.inputs) for row in rows) > self.buckets.longest:
       raise UserError(f'A question is longer than the {self.buckets.longest} positions that the model is run with.')
     size = self.buckets.count(length)
-    inputs, lengths, prefixes = np.zeros((size, length), np.int32), np.ones(size, np.int32), np.zeros(size, np.int32)
+    inputs, prefixes = np.zeros((size, length), np.int32), np.zeros(size, np.int32)
+    lengths, counts = np.ones((2, size), np.int32)
     reads, targets = np.zeros((2, size, width), np.int32)
     for i, row in enumerate(rows):
       inputs[i, : len(row.inputs)], lengths[i], prefixes[i] = row.inputs, len(row.inputs), row.prefix
-      reads[i, : len(row.reads)], targets[i, : len(row.reads)] = row.reads, row.targets
-    return self._score(self._params, *(self._put(array) for array in (inputs, lengths, prefixes, reads, targets)))
+      reads[i, : len(row.reads)], targets[i, : len(row.reads)], counts[i] = row.reads, row.targets, len(row.reads)
+    return Laid(*(self._put(array) for array in (inputs, lengths, prefixes, counts, reads, targets)))
 
   def _put(self, array: np.ndarray) -> jax.Array:
     """An array that every process has, with each device's rows on it."""
@@ -177,15 +229,20 @@ class Runner:
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
+def _equal(rows: Sequence[ScoringRow]) -> list[list[int]]:
+  """Which rows have equal inputs."""
+  groups: dict[tuple[int, bytes], list[int]] = collections.defaultdict(list)
+  for number, row in enumerate(rows):
+    groups[row.prefix, np.asarray(row.inputs, np.int32).tobytes()].append(number)
+  return list(groups.values())
+
+
 def _merge(rows: Sequence[ScoringRow]) -> tuple[list[ScoringRow], list[list[int]]]:
   """Rows with different inputs, each with all reads of those that had them; and which rows those were.
 
   Candidates of a masked model differ at first in what is scored alone.
   """
-  groups: dict[tuple[int, bytes], list[int]] = collections.defaultdict(list)
-  for number, row in enumerate(rows):
-    groups[row.prefix, np.asarray(row.inputs, np.int32).tobytes()].append(number)
-  of = list(groups.values())
+  of = _equal(rows)
   merged = []
   for numbers in of:
     parts = [rows[number] for number in numbers]

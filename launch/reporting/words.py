@@ -14,6 +14,7 @@ PARTS = {
   'grammar': 'Grammar',
   'tracking': 'Entity tracking',
   'prompts': 'Held-out prompts',
+  'vectors': 'Vectors of texts',
   'probes': 'Fine-tuning probes',
 }
 _GENERATED = ('retrieval', 'tracking')

@@ -15,7 +15,7 @@ import numpy as np
 from ... import UserError
 from ...objectives.scoring import Query
 
-PARTS = ('held_out', 'infill', 'cloze', 'retrieval', 'grammar', 'tracking', 'prompts', 'probes')
+PARTS = ('held_out', 'infill', 'cloze', 'retrieval', 'grammar', 'tracking', 'prompts', 'vectors', 'probes')
 _VERSION = 1  # of what is made of questions and answers; another one asks everything again
 _BETTER = {'loss': 'lower', 'accuracy': 'higher', 'exact': 'higher', 'mrr': 'higher'}
 
@@ -50,6 +50,8 @@ class Test:
     groupings: names of the items' labels.
     settings: how the items were drawn, as plain values.
     causal: asked only of models that have a left-to-right scorer beside their own, through that one.
+    embedded: asked of vectors: which candidate's one gap is filled by the text whose vector is nearest to that of the
+      text before the gap, alike in all candidates. Needs no scorer.
     overlap: share of the items that have text in common with the training text; None if nobody looked.
   """
 
@@ -64,11 +66,13 @@ class Test:
   groupings: tuple[str, ...] = ()
   settings: dict[str, Any] = dataclasses.field(default_factory=dict)
   causal: bool = False
+  embedded: bool = False
   overlap: float | None = None
 
   def digest(self) -> str:
     """Tells whether two models were asked the same under this name."""
-    result = hashlib.sha1(json.dumps([_VERSION, self.name, self.kind, self.causal, self.groupings]).encode())
+    how = [_VERSION, self.name, self.kind, self.causal, self.groupings, *['embedded'] * self.embedded]
+    result = hashlib.sha1(json.dumps(how).encode())
     for item in self.items:
       result.update(repr((item.labels, len(item.candidates))).encode())
       for query in item.candidates:

@@ -34,7 +34,7 @@ def _train(folder: pathlib.Path, objective: str) -> pathlib.Path:
 @pytest.fixture(scope='module')
 def trained(default_task, tmp_path_factory) -> dict[str, pathlib.Path]:
   folder = tmp_path_factory.mktemp('trained')
-  return {name: _train(folder / name, name) for name in ('mlm', 'mntp')}
+  return {name: _train(folder / name, name) for name in ('mlm', 'mntp', 'electra')}
 
 
 @pytest.fixture
@@ -190,3 +190,34 @@ def test_the_full_suite_is_more_of_the_same(model):
   """Of each kind of question a few, by the file that ships."""
   assert _evaluate(model, flags=['--gin_file=gin/evaluations/full.gin']) == 0
   assert 'left_to_right' in _read(model)['tests']
+
+
+def test_every_model_is_asked_for_vectors(trained, tmp_path, capsys):
+  """Those too that have no scorer: the same questions, kept, and a column of the report."""
+  models = [shutil.copytree(trained[name], tmp_path / name) for name in ('mlm', 'electra')]
+  flags = [*(f'--model_dir={model}' for model in models), '--gin.TESTS=[%EMBEDDING]', '--gin.PassageHalves.passages=40']
+  assert cli.main(['evaluate', *flags]) == 0
+  said = capsys.readouterr()
+  assert f'{models[1]} is asked for vectors of texts alone: Electra has no scorer' in said.err
+  shown = [line for line in said.out.splitlines() if 'passage_halves' in line]
+  assert len(shown) == 2
+  assert all('(chance 5.0%)  mrr 0.' in line for line in shown)
+  found = [_read(model)['tests'] for model in models]
+  assert [list(tests) for tests in found] == [['passage_halves']] * 2
+  for model, tests in zip(models, found, strict=True):
+    test = tests['passage_halves']
+    assert (test['items'], test['asked']) == (40, found[0]['passage_halves']['asked'])
+    assert test['figures']['accuracy'] > 0.05 + 3 * test['figures']['accuracy_se']  # words that come again tell much
+    with np.load(model / 'evaluation' / '4.npz') as arrays:
+      assert test['figures']['mrr'] == pytest.approx(arrays['passage_halves/reciprocal_rank'].mean())
+  before = [(model / 'evaluation' / '4.npz').stat().st_mtime_ns for model in models]
+  assert cli.main(['evaluate', *flags]) == 0
+  assert [(model / 'evaluation' / '4.npz').stat().st_mtime_ns for model in models] == before
+  assert cli.main(['report', *flags[:2], f'--out={tmp_path / "report"}']) == 0
+  assert 'Halves of a passage, by vectors' in (tmp_path / 'report' / 'report.md').read_text()
+
+
+def test_a_model_without_a_scorer_is_asked_nothing_else(trained, capsys):
+  assert _evaluate(trained['electra']) == 0
+  assert 'is asked nothing: Electra has no scorer' in capsys.readouterr().err
+  assert not (trained['electra'] / 'evaluation').exists()

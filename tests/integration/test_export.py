@@ -5,12 +5,14 @@ import json
 import os
 import pathlib
 import random
+import re
 import shutil
 
 import exports
 import jax
 import numpy as np
 import pytest
+import seqio
 import test_gin_files
 from unmask.launch import cli, networks, state
 from unmask.launch.exporting import hugging_face, safetensors, tokenizer
@@ -120,23 +122,55 @@ def test_blocks_leave_with_the_model(transformers, vocabulary, tmp_path):
   assert 'In every layer, inside blocks of the text, a position' in (tmp_path / 'out' / 'README.md').read_text()
 
 
-def test_embeddings_leave_with_the_model(transformers, vocabulary, tmp_path):
-  """The state of a special token behind a text, in transformers, is that of ours under the bottleneck's rule."""
-  objective, special = Bottleneck(), vocabularies.special_tokens(vocabulary)
+def _vocabulary(kind: str, pieces):
+  """One trained here, or one of seqio's, whose last ids are reserved."""
+  if kind == 'pieces':
+    return pieces
+  if kind == 'bytes':
+    return vocabularies.byte_vocabulary()
+  model = pathlib.Path(seqio.__file__).parent / 'test_data' / 'sentencepiece' / 'sentencepiece.model'
+  return seqio.SentencePieceVocabulary(str(model), extra_ids=40)
+
+
+@pytest.mark.parametrize('specials', [1, 3])
+@pytest.mark.parametrize('kind', ['pieces', 'bytes', 'extra ids'])
+def test_vectors_leave_with_the_model(kind, specials, transformers, vocabulary, tmp_path):
+  """What the README has one write are the special tokens, and their states are ours under the bottleneck's rule."""
+  objective, vocabulary = Bottleneck(specials=specials), _vocabulary(kind, vocabulary)
+  special = vocabularies.special_tokens(vocabulary)
   model = DecoderConfig(**exports.SHAPE).with_vocabulary(vocabulary.vocab_size)
   params = exports.random_params(model)
   stored = exports.save(tmp_path / 'run', model, params)
   hugging_face.write(exports.facts(model, objective, vocabulary), vocabulary, stored, tmp_path / 'out', 10**9)
-  assert 'state of `<special:6>` behind a text is an embedding' in (tmp_path / 'out' / 'README.md').read_text()
-  ids = _ids(model)
-  ids[:, -1] = objective.special_ids(special)[0]
-  assert (
-    transformers.ask('states', folder=tmp_path / 'out', ids=ids.tolist(), out=tmp_path / 'states.npy') == 'LlamaModel'
-  )
-  batch = {'decoder_input_tokens': ids, 'decoder_positions': np.broadcast_to(np.arange(17), ids.shape)}
-  batch |= {'decoder_segment_ids': np.ones_like(ids), 'decoder_groups': (np.arange(17) == 16) * np.ones_like(ids)}
-  ours = np.asarray(hidden_states(Decoder(model), params, batch, objective.attention))[:, -1]
-  np.testing.assert_allclose(np.load(tmp_path / 'states.npy')[:, -1], ours, atol=2e-5 * np.abs(ours).max())
+  readme = (tmp_path / 'out' / 'README.md').read_text()
+  (written,) = re.findall(r'`(<special:.*?>)`', readme)
+  assert written == ''.join(f'<special:{6 + k}>' for k in range(specials))
+  (tmp_path / 'texts').write_text(json.dumps([f'This is a text.{written}']))
+  (ids,) = transformers.ask('encode', folder=tmp_path / 'out', texts=tmp_path / 'texts')
+  text, marks = [special.bos, *vocabulary.encode('This is a text.')], objective.special_ids(special)
+  assert ids == [*text, *marks]
+  last = range(len(text), len(ids))
+  masks = [[int(place < len(text) or place == mine) for place in range(len(ids))] for mine in last]
+  if specials > 1:
+    assert '`attention_mask` is 0 on the others' in readme
+  else:
+    assert '`hidden_states[-1][:, -1]`' in readme
+  out = tmp_path / 'states.npy'
+  assert transformers.ask('states', folder=tmp_path / 'out', ids=[ids] * specials, out=out, mask=masks) == 'LlamaModel'
+  theirs = np.mean([np.load(out)[k, place] for k, place in enumerate(last)], axis=0)
+  index = np.arange(len(ids))[None]
+  batch = {'decoder_input_tokens': np.array([ids]), 'decoder_positions': index, 'decoder_segment_ids': index * 0 + 1}
+  batch |= {'decoder_groups': (index >= len(text)).astype(np.int32)}
+  ours = np.asarray(hidden_states(Decoder(model), params, batch, objective.attention))[0, len(text) :].mean(0)
+  np.testing.assert_allclose(theirs, ours, atol=2e-5 * np.abs(ours).max())
+
+
+def test_the_last_token_may_be_a_text_s_vector(vocabulary, tmp_path):
+  objective = DupMAE(attention=AttentionSpec(ordered=True), bottleneck='last')
+  model = DecoderConfig(**exports.SHAPE).with_vocabulary(vocabulary.vocab_size)
+  stored = exports.save(tmp_path / 'run', model, exports.random_params(model))
+  hugging_face.write(exports.facts(model, objective, vocabulary), vocabulary, stored, tmp_path / 'out', 10**9)
+  assert 'state of `</s>`, put behind the text' in (tmp_path / 'out' / 'README.md').read_text()
 
 
 def test_a_text_s_vector_leaves_with_the_model(transformers, vocabulary, tmp_path):

@@ -6,39 +6,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import random_decoder
 from objective_table import SPECIAL, TABLE
+from random_decoder import CONFIG, LONGEST, MESHES
 from unmask import UserError
 from unmask.launch import mesh as mesh_lib
-from unmask.launch import state
 from unmask.launch.judging import answers
 from unmask.launch.judging.runner import Buckets, Runner
 from unmask.launch.step import hidden_states
 from unmask.models import head
-from unmask.models.config import DecoderConfig
 from unmask.models.decoder import Decoder
 from unmask.objectives.attention import BIDIRECTIONAL, CAUSAL, PREFIX, AttentionSpec
 from unmask.objectives.scorers import PrefixLeftToRight
 from unmask.objectives.scoring import Query, Scorer, ScoringRow, Unscored
 from unmask.tasks.questions.test import Item, Test
-
-CONFIG = DecoderConfig(
-  embed_dim=16, num_layers=1, num_heads=2, num_kv_heads=2, head_dim=8, mlp_dim=32, loss_chunk=16
-).with_vocabulary(512)
-LONGEST = 64
-MESHES = {
-  'one': (1, mesh_lib.MeshConfig()),
-  'data': (8, mesh_lib.MeshConfig()),
-  'all': (8, mesh_lib.MeshConfig(data=1, fsdp=2, sequence=2, tensor=2)),
-}
-
-
-def _params(mesh: jax.sharding.Mesh) -> dict:
-  """Random parameters far from where training begins, the same on every mesh."""
-  decoder = Decoder(CONFIG)
-  shapes, shardings = state.params_and_shardings(decoder, mesh)
-  random = np.random.default_rng(0)
-  values = jax.tree.map(lambda x: 0.3 * random.normal(size=x.shape).astype(x.dtype), shapes)
-  return jax.tree.map(jax.device_put, values, shardings)
 
 
 def _tests() -> list[Test]:
@@ -82,9 +63,9 @@ def _slow(params: dict, rule, row: ScoringRow) -> tuple[np.ndarray, np.ndarray]:
 
 @functools.cache
 def _expected(rule: AttentionSpec, scorer: Scorer) -> dict[str, list]:
-  mesh = MESHES['one'][1].build(jax.devices()[:1])
+  mesh = random_decoder.mesh('one')
   with mesh_lib.context(mesh):
-    params = _params(mesh)
+    params = random_decoder.params(mesh)
     return {test.name: [_slow(params, rule, one.row) for one in answers.ask(test, scorer)] for test in _tests()}
 
 
@@ -104,13 +85,12 @@ CASES = [(name, where) for name in EVERYWHERE for where in MESHES] + [(name, 'al
 
 @pytest.mark.parametrize(('name', 'where'), CASES)
 def test_fast_is_slow(name, where):
-  count, config = MESHES[where]
-  mesh = config.build(jax.devices()[:count])
+  mesh = random_decoder.mesh(where)
   objective = TABLE[name].make()
   scorer = objective.scorer(SPECIAL)
   rule = scorer.attention or objective.attention
   with mesh_lib.context(mesh):
-    runner = Runner(_params(mesh), Decoder(CONFIG), rule, mesh, LONGEST + 4, 8)
+    runner = Runner(random_decoder.params(mesh), Decoder(CONFIG), rule, mesh, LONGEST + 4, 8)
     for test in _tests():
       asked = answers.ask(test, scorer)
       done = []
@@ -137,18 +117,18 @@ def test_these_are_all_kinds():
 
 def test_a_prefix_is_part_of_a_row():
   """Rows that differ in their prefix alone are not taken for one."""
-  mesh = MESHES['one'][1].build(jax.devices()[:1])
+  mesh = random_decoder.mesh('one')
   rows = [_row(20, 19)._replace(prefix=prefix) for prefix in (1, 10, 1)]
   with mesh_lib.context(mesh):
-    runner = Runner(_params(mesh), Decoder(CONFIG), PREFIX, mesh, LONGEST, 8)
+    runner = Runner(random_decoder.params(mesh), Decoder(CONFIG), PREFIX, mesh, LONGEST, 8)
     one, other, again = runner.log_probs(rows)
   np.testing.assert_array_equal(one.log_probs, again.log_probs)
   assert (np.abs(one.log_probs[:9] - other.log_probs[:9]) > 1e-4).all()
 
 
 def _runner(params=None, longest: int = LONGEST, batch_size: int = 8) -> Runner:
-  mesh = MESHES['one'][1].build(jax.devices()[:1])
-  made = _params(mesh) if params is None else params
+  mesh = random_decoder.mesh('one')
+  made = random_decoder.params(mesh) if params is None else params
   return Runner(made, Decoder(CONFIG), AttentionSpec(), mesh, longest, batch_size)
 
 
@@ -158,12 +138,12 @@ def _row(length: int, reads: int = 1, first: int = 40) -> ScoringRow:
 
 
 def test_rows_with_equal_inputs_are_run_once():
-  mesh = MESHES['one'][1].build(jax.devices()[:1])
+  mesh = random_decoder.mesh('one')
   rows = [_row(10), _row(12), _row(10, 3), _row(10, first=50), _row(12, 2)]
   with mesh_lib.context(mesh):
     runner = _runner()
-    run, sizes = runner._run, []
-    runner._run = lambda part: sizes.append(len(part)) or run(part)
+    laid, sizes = runner._laid, []
+    runner._laid = lambda part: sizes.append(len(part)) or laid(part)
     together = runner.log_probs(rows)
     assert sum(sizes) == 3
     for row, (log_probs, best) in zip(rows, together, strict=True):
@@ -189,17 +169,16 @@ def test_batches_are_of_like_lengths_and_few_shapes():
 
 
 def test_buckets_are_what_the_mesh_divides():
-  count, config = MESHES['all']
-  mesh = config.build(jax.devices()[:count])
+  mesh = random_decoder.mesh('all')
   found = Buckets.of(101, 3, mesh)
   assert (found.longest, found.rows, found.step) == (104, 4, 2)
   assert all(found.count(length) % 2 == 0 for length in (16, 32, 64, 104))
 
 
 def test_a_model_that_diverged_is_named():
-  mesh = MESHES['one'][1].build(jax.devices()[:1])
+  mesh = random_decoder.mesh('one')
   with mesh_lib.context(mesh):
-    broken = jax.tree.map(lambda x: x * jnp.nan, _params(mesh))
+    broken = jax.tree.map(lambda x: x * jnp.nan, random_decoder.params(mesh))
     with pytest.raises(UserError, match='no finite numbers: its training diverged'):
       _runner(broken).log_probs([_row(10)])
 

@@ -7,7 +7,7 @@ import pytest
 from plain_text import source
 from unmask import UserError
 from unmask.objectives.scorers import LeftToRight
-from unmask.tasks.questions import choices, entity_tracking, held_out, retrieval
+from unmask.tasks.questions import choices, embedding, entity_tracking, held_out, retrieval
 from unmask.tasks.questions.material import Material
 from unmask.tasks.questions.segments import spend
 from unmask.tasks.questions.test import Item, Test
@@ -22,11 +22,12 @@ ALL = [
   retrieval.Needle(per_cell=3),
   retrieval.MultiDocument(per_cell=3, lengths=(1.0, 2.0 / 3)),
   entity_tracking.EntityTracking(stories=40),
+  embedding.PassageHalves(passages=30),
 ]
 NAMES = {
   *('left_to_right', 'masked_token', 'masked_word', 'masked_collocation', 'masked_salient', 'infill_1', 'infill_3'),
   *('infill_8', 'infill_32', 'entity_cloze', 'collocation_word', 'collocation_unit', 'key_value', 'needle'),
-  *('multi_document', 'entity_tracking'),
+  *('multi_document', 'entity_tracking', 'passage_halves'),
 }
 
 
@@ -149,6 +150,23 @@ def test_one_word_and_the_whole_of_the_same_collocation(tests, material):
     assert inner != outer
     assert outer in material.segments[unit.cluster].runs('collocation')
     assert inner in material.segments[unit.cluster].runs('word')
+
+
+def test_halves_are_of_one_passage_and_the_others_of_other_documents(tests, material):
+  items = tests['passage_halves'].items
+  assert len(items) == 30
+  spelt = lambda tokens: f' {" ".join(map(str, tokens))} '
+  texts = [spelt(document['targets']) for document in material.source.documents('validation')]
+  holds = lambda tokens: {number for number, text in enumerate(texts) if spelt(tokens) in text}
+  for item in items:
+    assert len(item.candidates) == 20
+    assert {query.gaps for query in item.candidates} == {((33, 65),)}
+    assert len({query.tokens[:33].tobytes() for query in item.candidates}) == 1
+    here = holds(item.candidates[0].tokens[1:])
+    assert here
+    for query in item.candidates[1:]:
+      assert holds(query.tokens[33:]) - here
+      assert not here & holds(query.tokens[33:])
 
 
 def _cells(test: Test) -> dict[str, int]:
