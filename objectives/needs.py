@@ -42,7 +42,8 @@ def require(objective: str, needs: tuple[Need, ...], special: Any) -> None:
     found, (called, where) = getattr(special, need.of), _KINDS[need.of]
     has = len(found) if isinstance(found, tuple) else int(found is not None)
     if has < need.count:
-      wanted = called if need.of == 'fragments' else f'{need.count} {called}'
+      number = f'1 {called.removesuffix("s")}' if need.count == 1 else f'{need.count} {called}'
+      wanted = called if need.of == 'fragments' else number
       raise UserError(
         f'{objective} needs {wanted}, and this vocabulary has {has or "none"}: take one that has them, {where}'
         f'{f"; or {need.instead}" if need.instead else ""}.'

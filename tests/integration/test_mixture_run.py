@@ -120,7 +120,7 @@ def test_optimizer_and_rate_of_learning_know_no_stages(mixed_texts, tmp_path):
   ('objective', 'said'),
   [
     ('gin/objectives/bottleneck.gin', 'unmask: Bottleneck needs 7 spare ids, and this vocabulary has none'),
-    ('gin/objectives/ul2.gin', 'unmask: Mixture.parts: R3: SpanCorruption needs 1 spare ids'),
+    ('gin/objectives/ul2.gin', 'unmask: Mixture.parts: R3: SpanCorruption needs 1 spare id,'),
     (THEN_MIDDLE, 'unmask: Stages.parts: then: FillInTheMiddle needs 6 spare ids'),
   ],
   ids=['one', 'mixture', 'stages'],

@@ -64,7 +64,7 @@ def test_what_an_objective_needs_is_all_that_it_needs(name):
     ),
     (
       lambda: Mixture(parts={'plain': PrefixLM(), 'moved': SpanCorruption()}),
-      'Mixture.parts: moved: SpanCorruption needs 1 sentinels',
+      'Mixture.parts: moved: SpanCorruption needs 1 sentinel,',
     ),
     (
       lambda: Stages(
