@@ -162,6 +162,11 @@ def update_flops(model: DecoderConfig, objective: Objective, text_length: int, b
   return batch_size * total
 
 
+def token_flops(model: DecoderConfig, objective: Objective, text_length: int) -> float:
+  """Training FLOPs per token: model FLOPs of an update, over the tokens of text that it reads; see `update_flops`."""
+  return update_flops(model, objective, text_length, 1) / text_length
+
+
 def _flops(
   model: DecoderConfig, objective: Objective, positions: int, scored: int, length: int, visible: float
 ) -> float:

@@ -1,13 +1,16 @@
 """Model FLOPs by what attention lets through: ordered layers by half, parts by their share of the rows."""
 
 import dataclasses
+import importlib.util
+import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
 import optax
 import pytest
 from unmask.launch import mesh
-from unmask.launch.program import Program, update_flops
+from unmask.launch.program import Program, token_flops, update_flops
 from unmask.models import attention
 from unmask.models.config import DecoderConfig
 from unmask.objectives import (
@@ -31,6 +34,7 @@ from unmask.objectives import (
 )
 from unmask.objectives.attention import BIDIRECTIONAL, CAUSAL, PREFIX
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 CONFIG = DecoderConfig(
   vocab_size=512, embed_dim=32, num_layers=4, num_heads=4, num_kv_heads=2, head_dim=8, mlp_dim=64, loss_chunk=4
 )
@@ -150,6 +154,28 @@ def test_an_update_is_counted_by_the_rows_that_it_read(kind):
   assert useful(parts, {'causal/rows': 2.0, 'masked/rows': 6.0}) == pytest.approx(causal / 4 + masked * 3 / 4)
   nothing = {'padding': 1.0, 'scored': 0.0, 'causal/rows': 0.0, 'masked/rows': 0.0}
   assert _program(parts).useful_flops(nothing) == 0
+
+
+def test_a_token_costs_an_update_over_the_tokens_that_it_reads():
+  """Of the text: positions that an objective adds cost, and are no tokens."""
+  for objective in (NextToken(), CausalMasked(), Mixture(parts=TWO)):
+    assert token_flops(CONFIG, objective, LENGTH) * 16 * LENGTH == pytest.approx(_flops(objective, batch_size=16))
+  assert token_flops(CONFIG, CausalMasked(), LENGTH) > 1.2 * token_flops(CONFIG, NextToken(), LENGTH)
+
+
+def test_the_page_has_what_a_token_costs_under_every_gin_file():
+  spec = importlib.util.spec_from_file_location('make_flops', ROOT / 'docs' / 'make_flops.py')
+  make_flops = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(make_flops)
+  page = (ROOT / 'docs' / 'objectives.md').read_text(encoding='utf-8')
+  table = make_flops.table()
+  names = re.findall(r'(?m)^\| `(\w+)` \| [\d.]+ \| [\d.]+ \|$', table)
+  assert sorted(names) == sorted(path.stem for path in (ROOT / 'gin' / 'objectives').glob('*.gin'))
+  (written,) = make_flops.TABLE.finditer(page)
+  assert written[0] == table, 'run python docs/make_flops.py'
+  # By hand: 4 layers of 128 with 384 between, 8,192 ids, 128 tokens a row.
+  blocks, head = 4 * (4 * 128 * 128 + 3 * 128 * 384), 128 * 8192
+  assert f'| `next_token` | {(6 * (blocks + head) + 12 * 4 * 128 * 128 * 0.5) / 1e6:.3f} | 1.00 |' in page
 
 
 def _program(objective) -> Program:
