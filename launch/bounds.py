@@ -35,7 +35,7 @@ class Bound:
 
   Attributes:
     seconds: of a step, at least.
-    mfu: model FLOPs utilisation, at most.
+    mfu: model FLOPs utilisation, at most; of a mixture or stages on average over the run.
     serial: the same parts with nothing overlapped; a step may well be slower than this too.
     basis: 'compiler', cycles of the compiled program, or 'roofline'.
     compute: the compiler's cycles over the clock, and by their FLOPs the computations that it cannot estimate; of a

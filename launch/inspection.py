@@ -9,12 +9,13 @@ import rich.terminal_theme
 import rich.text
 
 from .. import UserError
+from ..models.config import DecoderConfig
 from ..objectives import preprocessor
 from ..objectives.base import Objective
 from ..tasks import vocabularies
 from ..tasks.pipeline import Pipeline, Source
 from ..tasks.units import annotate
-from . import config, realised
+from . import config, frozen, program, realised
 
 _READS = {
   'masked': 'bold white on dark_red',
@@ -39,6 +40,7 @@ _FIGURES = {
 def inspect(
   *,
   objective: Objective,
+  model: DecoderConfig,
   pipeline: Pipeline,
   row: int = 0,
   num_rows: int = 1000,
@@ -49,6 +51,7 @@ def inspect(
 
   Args:
     objective: what to show.
+    model: of which FLOPs are counted; its vocab_size None takes the vocabulary's.
     pipeline: where the rows come from.
     row: which of the rows that hold an example.
     num_rows: rows to count; 0 leaves the shares out.
@@ -75,7 +78,7 @@ def inspect(
     reads(source, shown),
     predicts(source, shown),
     _sees(reader, shown),
-    *([_shares(source, objective, num_rows, split)] if num_rows else []),
+    *([_shares(source, objective, model, num_rows, split)] if num_rows else []),
   ):
     console.print()
     console.print(part)
@@ -185,8 +188,8 @@ def _sees(objective: Objective, row: dict[str, np.ndarray], size: int = 16) -> r
   return text
 
 
-def _shares(source: Source, objective: Objective, num_rows: int, split: str) -> rich.table.Table:
-  """Realised against configured."""
+def _shares(source: Source, objective: Objective, model: DecoderConfig, num_rows: int, split: str) -> rich.table.Table:
+  """Realised against configured, and what a token costs."""
   shares = realised.shares(source, objective, num_rows, split)
   told = objective.configured()
   table = rich.table.Table(title=f'over {shares["rows"]} rows of {source.config.text_length} tokens')
@@ -197,6 +200,19 @@ def _shares(source: Source, objective: Objective, num_rows: int, split: str) -> 
     if name in shares:
       configured = f'{told[name]:.4f}' if name in told else ''
       table.add_row(name.replace('_', ' '), f'{shares[name]:.4f}', configured, meaning)
+  decoder = f'{model.num_layers} layers of {model.embed_dim}'
+  cost = _token_flops(source, objective, model)
+  table.add_row('training FLOPs per token', '', cost, f'model FLOPs of an update, a text token; {decoder}')
   if objective.units:
     table.caption = f'units: {", ".join(objective.units)} of {", ".join(annotate.UNIT_FEATURES)}'
   return table
+
+
+def _token_flops(source: Source, objective: Objective, model: DecoderConfig) -> str:
+  """In millions; '?' where the shape of a network that another run trains is not known."""
+  try:
+    objective = frozen.settled(objective)
+  except UserError:
+    return '?'
+  model = model.with_vocabulary(source.vocabulary.vocab_size)
+  return f'{program.token_flops(model, objective, source.config.text_length) / 1e6:.3f} M'

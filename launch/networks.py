@@ -28,43 +28,43 @@ Beside = tuple[tuple[str, Any], ...]
 
 class _Kind(NamedTuple):
   """A module by what an objective says and the decoder's shape; its FLOPs by (module, what was said, positions,
-  length, causal).
+  length, visible).
   """
 
   make: Callable[[Any, DecoderConfig], Any]
-  flops: Callable[[Any, Any, float, int, bool], float]
+  flops: Callable[[Any, Any, float, int, float], float]
 
 
 _KINDS: dict[type, _Kind] = {
   kinds.Tower: _Kind(
     lambda said, model: tower.Tower(tower.narrowed(model, said.width, said.layers), model),
-    lambda module, said, positions, length, causal: module.train_flops(
-      positions, length, causal, said.scored * positions, said.drawn * positions
+    lambda module, said, positions, length, visible: module.train_flops(
+      positions, length, visible, said.scored * positions, said.drawn * positions
     ),
   ),
   kinds.Detector: _Kind(
     lambda said, model: detector.Detector(model),
-    lambda module, said, positions, length, causal: module.train_flops(positions),
+    lambda module, said, positions, length, visible: module.train_flops(positions),
   ),
   kinds.Classes: _Kind(
     lambda said, model: classes_lib.beside(model, said.count),
-    lambda module, said, positions, length, causal: module.train_flops(said.scored * positions),
+    lambda module, said, positions, length, visible: module.train_flops(said.scored * positions),
   ),
   kinds.Frozen: _Kind(
     lambda said, model: frozen.Frozen(frozen.shaped(model, dict(said.shape))),
-    lambda module, said, positions, length, causal: module.flops(positions, length),
+    lambda module, said, positions, length, visible: module.flops(positions, length),
   ),
   kinds.EnhancedDecoder: _Kind(
     lambda said, model: enhanced_decoder.EnhancedDecoder(
       dataclasses.replace(model, num_layers=1, scan_unroll=1), said.hidden
     ),
-    lambda module, said, positions, length, causal: module.train_flops(positions, length),
+    lambda module, said, positions, length, visible: module.train_flops(positions, length),
   ),
   kinds.ExtraLayers: _Kind(
     lambda said, model: extra_layers.ExtraLayers(
       dataclasses.replace(model, num_layers=len(said.tables), scan_unroll=1), said.tables
     ),
-    lambda module, said, positions, length, causal: module.train_flops(positions, length, causal),
+    lambda module, said, positions, length, visible: module.train_flops(positions, length, visible),
   ),
 }
 
@@ -85,11 +85,11 @@ def beside(objective: Any, model: DecoderConfig) -> Beside:
   return tuple((name, _KINDS[type(said)].make(said, model)) for name, said in sorted(objective.beside.items()))
 
 
-def train_flops(objective: Any, model: DecoderConfig, positions: float, length: int) -> float:
-  """Model FLOPs of one update of all networks beside the decoder, on so many positions of rows of `length`."""
-  causal, modules = objective.attention.kind == 'causal', dict(beside(objective, model))
+def train_flops(objective: Any, model: DecoderConfig, positions: float, length: int, visible: float) -> float:
+  """Model FLOPs of one update of all networks beside the decoder; arguments as for `DecoderConfig.train_flops`."""
+  modules = dict(beside(objective, model))
   return sum(
-    _KINDS[type(said)].flops(modules[name], said, positions, length, causal) for name, said in objective.beside.items()
+    _KINDS[type(said)].flops(modules[name], said, positions, length, visible) for name, said in objective.beside.items()
   )
 
 

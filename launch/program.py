@@ -63,8 +63,8 @@ class Program:
 
   @property
   def causal(self) -> bool:
-    """Whether attention is, in every layer and for every token: half of its products need not be made."""
-    return _is_causal(self.objective)
+    """Whether one causal kernel serves every layer and token, so that half of its products are not made."""
+    return self.objective.attention.kind == 'causal'
 
   @property
   def decoder(self) -> Decoder:
@@ -99,13 +99,15 @@ class Program:
     """Model FLOPs of one update, all devices together; see `DecoderConfig.train_flops`."""
     return update_flops(self.model, self.objective, self.text_length, self.batch_size)
 
-  def useful_flops(self, padding: float, scored: float) -> float:
-    """Model FLOPs of an update whose batch holds a share `padding` of padding and `scored` scored positions.
+  def useful_flops(self, metrics: Mapping[str, float]) -> float:
+    """Model FLOPs of an update by its metrics, see `step.make_train_step`.
 
     Nothing is counted for padding, nor for slots of the output head where nothing is scored; else as `train_flops`.
     """
-    real = round(self.batch_size * self.length * (1 - padding))
-    return _flops(self.model, self.objective, real, round(scored), self.length)
+    real = round(self.batch_size * self.length * (1 - metrics['padding']))
+    readers = self.objective.readers(metrics)
+    visible = sum(share * part.attention.visible_share(self.length) for share, part in readers)
+    return _flops(self.model, self.objective, real, round(metrics['scored']), self.length, visible)
 
   def state_shapes(self) -> state_lib.TrainState:
     """The training state as shapes with shardings; nothing is allocated."""
@@ -149,17 +151,26 @@ class Program:
 
 
 def update_flops(model: DecoderConfig, objective: Objective, text_length: int, batch_size: int) -> float:
-  """Model FLOPs of one update on rows of `text_length` tokens; the model has its vocabulary's size."""
-  length, scored = objective.model_length(text_length), objective.max_supervised(text_length)
-  return batch_size * _flops(model, objective, length, scored, length)
+  """Model FLOPs of one update on rows of `text_length` tokens; the model has its vocabulary's size.
+
+  Of a mixture and of stages it is the mean over the rows of the whole run, each counted as its part alone counts it.
+  """
+  total = 0.0
+  for share, part in objective.readers():
+    length, scored = part.model_length(text_length), part.max_supervised(text_length)
+    total += share * _flops(model, part, length, scored, length, part.attention.visible_share(length))
+  return batch_size * total
 
 
-def _flops(model: DecoderConfig, objective: Objective, positions: int, scored: int, length: int) -> float:
+def token_flops(model: DecoderConfig, objective: Objective, text_length: int) -> float:
+  """Training FLOPs per token: model FLOPs of an update, over the tokens of text that it reads; see `update_flops`."""
+  return update_flops(model, objective, text_length, 1) / text_length
+
+
+def _flops(
+  model: DecoderConfig, objective: Objective, positions: int, scored: int, length: int, visible: float
+) -> float:
   """Of the decoder, which reads so many positions and scores tokens at some, and of what is beside it."""
   head = (scored if objective.predicts_tokens else 0) + round(objective.head_uses * positions)
-  own = model.train_flops(positions, head, length, _is_causal(objective))
-  return own + networks.train_flops(objective, model, positions, length)
-
-
-def _is_causal(objective: Objective) -> bool:
-  return objective.attention.kind == 'causal'
+  own = model.train_flops(positions, head, length, visible)
+  return own + networks.train_flops(objective, model, positions, length, visible)

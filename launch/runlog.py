@@ -4,7 +4,7 @@ import contextlib
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -32,7 +32,7 @@ class RunLog:
     meter: meters.Meter,
     position: dict,
     *,
-    flops: Callable[[float, float], float],
+    flops: Callable[[Mapping[str, float]], float],
     learning_rates: Sequence[float] | np.ndarray,
     period: int,
     last: int,
@@ -45,7 +45,7 @@ class RunLog:
     Args:
       bar, writer, meter: what is told of each step.
       position: of the checkpoint gone on from, or START.
-      flops: model FLOPs of a batch by its share of padding and its scored positions.
+      flops: model FLOPs of an update by its metrics.
       learning_rates: of each update of the whole run.
       period: updates between lines of metrics.
       last: update at which this process ends.
@@ -78,7 +78,7 @@ class RunLog:
     if not applied:
       self.tokens += values['tokens']
       return
-    flops = self._flops(values['padding'], values['scored'])
+    flops = self._flops(values)
     self._shares.count(values)
     self.tokens += values['tokens']
     self.scored += values['scored']

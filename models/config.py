@@ -96,15 +96,15 @@ class DecoderConfig:
     attention = self.embed_dim * self.head_dim * (2 * self.num_heads + 2 * self.num_kv_heads)
     return self.num_layers * (attention + 3 * self.embed_dim * self.mlp_dim)
 
-  def train_flops(self, positions: int, scored: int, length: int, causal: bool) -> float:
+  def train_flops(self, positions: int, scored: int, length: int, visible: float) -> float:
     """Model FLOPs of one training step over one row: forward and backward, 6 a parameter and position.
 
     Args:
       positions: positions the blocks process.
       scored: positions the output head processes.
-      length: positions a token may attend over; causal attention counts half (MaxText's convention).
-      causal: whether attention is causal.
+      length: positions of a row.
+      visible: share of them that a token attends to, on average: one half under a causal mask (MaxText's convention).
     """
-    attention = 12 * self.num_layers * self.num_heads * self.head_dim * length * positions * (0.5 if causal else 1.0)
+    attention = 12 * self.num_layers * self.num_heads * self.head_dim * length * positions * visible
     head = 6 * self.embed_dim * (self.vocab_size or 0) * scored
     return 6.0 * self.block_params * positions + attention + head

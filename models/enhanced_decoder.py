@@ -94,4 +94,4 @@ class EnhancedDecoder(nn.Module):
   @nn.nowrap
   def train_flops(self, positions: float, length: int) -> float:
     """Model FLOPs of one update, as `DecoderConfig.train_flops` counts those of a layer; the head's are not here."""
-    return self.config.train_flops(round(positions), 0, length, causal=False)
+    return self.config.train_flops(round(positions), 0, length, visible=1.0)

@@ -64,6 +64,6 @@ class ExtraLayers(nn.Module):
     return plain.init(key, x, tokens, jnp.ones_like(tokens), tokens, False)['params']
 
   @nn.nowrap
-  def train_flops(self, positions: float, length: int, causal: bool) -> float:
+  def train_flops(self, positions: float, length: int, visible: float) -> float:
     """Model FLOPs of one update, as `DecoderConfig.train_flops` counts those of as many layers; no head is here."""
-    return self.config.train_flops(round(positions), 0, length, causal)
+    return self.config.train_flops(round(positions), 0, length, visible)

@@ -58,4 +58,4 @@ class Frozen:
 
   def flops(self, positions: float, length: int) -> float:
     """Model FLOPs of one forward pass, the head on every position: a third of `DecoderConfig.train_flops`."""
-    return self.config.train_flops(round(positions), round(positions), length, causal=True) / 3
+    return self.config.train_flops(round(positions), round(positions), length, visible=0.5) / 3

@@ -87,15 +87,15 @@ class Tower(nn.Module):
     return Tower(plain, self.outer).init(key, x, tokens, jnp.ones_like(tokens), tokens)['params']
 
   @nn.nowrap
-  def train_flops(self, positions: float, length: int, causal: bool, scored: float, drawn: float) -> float:
+  def train_flops(self, positions: float, length: int, visible: float, scored: float, drawn: float) -> float:
     """Model FLOPs of one update, as `DecoderConfig.train_flops` counts them: 6 a parameter and position.
 
     Args:
-      positions, length, causal: as there.
+      positions, length, visible: as there.
       scored: positions at which a token is scored by the outer decoder's output head.
       drawn: positions at which one is drawn, which is a forward pass of that head.
     """
     c, wide = self.config, self.outer.embed_dim
-    blocks = c.train_flops(round(positions), 0, length, causal)
+    blocks = c.train_flops(round(positions), 0, length, visible)
     projections = 6.0 * c.embed_dim * wide * (positions + max(scored, drawn))
     return blocks + projections + wide * (self.outer.vocab_size or 0) * (6.0 * scored + 2.0 * drawn)

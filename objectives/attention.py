@@ -63,6 +63,19 @@ class AttentionSpec:
     """True if no layer lets a token see a later one, but for what the rows' own levels allow."""
     return self.block == 1 and (self.ordered if isinstance(self.ordered, bool) else all(self.ordered))
 
+  def visible_share(self, length: int) -> float:
+    """Share of the pairs of a row of `length` positions that the order lets see each other, for counting FLOPs alone.
+
+    The mean over layers: one half where a layer is ordered (MaxText's convention, which leaves the diagonal out), by
+    blocks a little more, 1 where it is not. Where rows bring their own levels it is 1 too: how long their prefixes are
+    is not known here. What a table or segments hide is not taken off: which pairs those are differs from row to row.
+    """
+    if self.levels:
+      return 1.0
+    layers = (self.ordered,) if isinstance(self.ordered, bool) else self.ordered
+    ordered = min(1.0, 0.5 + (self.block - 1) / (2 * length))
+    return sum(ordered if one else 1.0 for one in layers) / len(layers)
+
   @property
   def kind(self) -> str:
     """'causal' or 'bidirectional' where one fast kernel serves all layers, otherwise 'general'."""

@@ -19,7 +19,7 @@ Features (int32 [batch, model_length] unless said)
 
 import abc
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from .. import UserError
@@ -145,6 +145,15 @@ class Objective(abc.ABC):
   def head_uses(self) -> float:
     """How often `measure` asks the output head of each position, for counting FLOPs alone; not at all as a rule."""
     return 0.0
+
+  def readers(self, counts: Mapping[str, float] | None = None) -> Sequence[tuple[float, 'Objective']]:
+    """Who reads the rows, each with its share of them, for counting FLOPs alone: the objective itself as a rule.
+
+    Args:
+      counts: of one update by name, as `counts` gives them; None for what the whole run is meant to read.
+    """
+    del counts
+    return ((1.0, self),)
 
   @property
   def measures(self) -> tuple[str, ...]:

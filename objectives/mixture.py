@@ -47,18 +47,22 @@ class Mixture(Parts):
 
   @property
   def answering(self) -> base.Objective:
-    shares = _fractions(self.shares, self.parts)
+    shares = self.row_shares
     return self.parts[self.answers_as or max(shares, key=shares.__getitem__)]
 
   @property
+  def row_shares(self) -> dict[str, float]:
+    return _fractions(self.shares, self.parts)
+
+  @property
   def factors(self) -> dict[str, float]:
-    return _fractions(self.shares, self.parts) if self.weights is None else dict(self.weights)
+    return self.row_shares if self.weights is None else dict(self.weights)
 
   def keep(self, rows: base.Features, special: base.SpecialTokens) -> tf.Tensor:
     return tf.reduce_any(self._able(rows, special), axis=1)
 
   def part_of(self, rows: base.Features, seeds: tf.Tensor, special: base.SpecialTokens) -> tf.Tensor:
-    shares = tf.constant(list(_fractions(self.shares, self.parts).values()), tf.float64)
+    shares = tf.constant(list(self.row_shares.values()), tf.float64)
     edges = tf.cumsum(tf.where(self._able(rows, special), shares[tf.newaxis], 0.0), axis=1)
     # A grid of 2**-24 times a sum of at most 1, in float64: below that sum, so no part is drawn that is not able.
     drawn = tf.cast(random.uniform(seeds, _PART, 1), tf.float64) * edges[:, -1:]

@@ -9,7 +9,7 @@ are causal and others bidirectional, levels say which: positions in the one, not
 import abc
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -57,6 +57,11 @@ class Parts(base.Objective):
 
   @property
   @abc.abstractmethod
+  def row_shares(self) -> dict[str, float]:
+    """By name, which share of the rows of a run each part is meant to read; they add up to 1."""
+
+  @property
+  @abc.abstractmethod
   def factors(self) -> dict[str, float]:
     """By name, what each part's mean loss is multiplied by in the total."""
 
@@ -91,6 +96,11 @@ class Parts(base.Objective):
 
   def max_supervised(self, text_length: int) -> int:
     return max(part.max_supervised(text_length) for part in self.parts.values())
+
+  def readers(self, counts: Mapping[str, float] | None = None) -> Sequence[tuple[float, base.Objective]]:
+    rows = self.row_shares if counts is None else {name: counts[f'{name}/rows'] for name in self.parts}
+    every = sum(rows.values()) or 1.0  # a batch may be of padding alone
+    return [(rows[name] / every, part) for name, part in self.parts.items()]
 
   def check(self, text_length: int) -> None:
     for part in self.parts.values():

@@ -66,6 +66,13 @@ class Stages(Parts):
     return self.parts[self.answers_as or self.order[-1][0]]
 
   @property
+  def row_shares(self) -> dict[str, float]:
+    shares = dict.fromkeys(self.parts, 0.0)
+    for (name, _), (start, end) in zip(self.order, itertools.pairwise([*self.starts, self.steps]), strict=True):
+      shares[name] += (end - start) / self.steps
+    return shares
+
+  @property
   def factors(self) -> dict[str, float]:
     return dict.fromkeys(self.parts, 1.0)
 

@@ -21,6 +21,8 @@ _FACTS = {
   'z_loss': 'z_loss',
   'budget': 'the budget',
 }
+# Updates of a run whose number is to be found: so many that no stage of an objective is left without one.
+_PROBED = 1_000_000
 # Of messages about a name that nothing has.
 _UNKNOWN = ('Nothing uses', "doesn't have a parameter", 'No configurable matching')
 
@@ -99,7 +101,7 @@ def plan(cell: Cell, arguments: tuple[str, ...], budget: Budget, tuned: bool) ->
   """
   try:
     if budget.unit != 'steps':
-      arguments = with_steps(arguments, 1)  # that there is such a macro is seen here
+      arguments = with_steps(arguments, _PROBED)  # that there is such a macro is seen here
     bound = _bound(with_learning_rate(arguments, 1e-3) if tuned else arguments)
     text_length, batch_size = bound['pipeline'].text_length, bound['batch_size']
     opening.check_numbers(TRAIN_STEPS=bound['train_steps'], BATCH_SIZE=batch_size)

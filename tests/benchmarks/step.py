@@ -94,8 +94,8 @@ class Variant:
 
   def flops(self, batch: int, length: int) -> float:
     """Model FLOPs of one step."""
-    causal = self.attention.kind == 'causal'
-    return batch * self.config.train_flops(length, self.scored(length), length, causal)
+    visible = self.attention.visible_share(length)
+    return batch * self.config.train_flops(length, self.scored(length), length, visible)
 
   def batch(self, batch: int, length: int, seed: int = 0) -> dict[str, np.ndarray]:
     """Random tokens, one segment a row; each row's scored positions are drawn anew."""

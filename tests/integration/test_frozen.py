@@ -121,7 +121,9 @@ def test_inspect_says_what_is_done_on_the_device(default_task, capsys):
     ('electra', 'on the device the generator'),
   ):
     assert cli.main(['inspect', f'--gin_file=gin/objectives/{objective}.gin', '--rows=50', *data]) == 0
-    assert sign in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert sign in said
+    assert ('?' in said.partition('training FLOPs per token')[2].split('\n')[0]) == (objective == 'guided_masking')
   assert cli.main(['inspect', '--gin_file=gin/objectives/mlm.gin', '--rows=0', *data]) == 0
   assert 'on the device' not in capsys.readouterr().out
 

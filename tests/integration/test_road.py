@@ -9,7 +9,7 @@ import sys
 
 import pytest
 import virtual_devices
-from test_gin_files import HOME, SHRINK
+from test_gin_files import HOME, ROOT, SHRINK
 from unmask.launch import cli
 
 FEW = [
@@ -163,3 +163,11 @@ def test_inspect_shows_an_example_and_the_shares(objective, default_task, capsys
   out = capsys.readouterr().out
   for part in ('text', 'reads', 'predicts', 'sees', 'supervised', 'over 100 rows'):
     assert part in out
+  cost = _costs()[objective]
+  assert re.search(rf'training FLOPs per token\W+{re.escape(cost)} M\W', out), 'what docs/objectives.md says of it'
+
+
+def _costs() -> dict[str, str]:
+  """Training FLOPs per token, millions, by gin file."""
+  page = (ROOT / 'docs' / 'objectives.md').read_text(encoding='utf-8')
+  return dict(re.findall(r'(?m)^\| `(\w+)` \| ([\d.]+) \| [\d.]+ \|$', page))

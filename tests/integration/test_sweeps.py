@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 from collections.abc import Sequence
 
 import pytest
@@ -256,6 +257,17 @@ def test_a_budget_of_flops_gives_the_same_flops(zygote, tmp_path):
   for one in found.values():
     done = json.loads((tmp_path / f'{one["cell"]["name"]}-seed0' / 'done.json').read_text())
     assert done['train_flops'] == pytest.approx(2e9, rel=0.25)  # padding and empty slots of the head are not counted
+
+
+def test_a_budget_of_flops_counts_what_is_seen(tmp_path, capfd):
+  """A table costs nothing, stages lie between what their parts cost; they are bound before their updates are known."""
+  names = ('next_token', 'forgetful_causal', 'biphasic', 'mlm_mask_only')
+  given = [f"--gin.AXES={{'objective': {list(names)}}}", "--gin.BUDGET={'flops': 1e13}", '--dry_run']
+  assert cli.main(['sweep', '--gin_file=gin/sweeps/family.gin', f'--gin.SWEEP_DIR={tmp_path}', *given]) == 0
+  updates = dict(re.findall(r'(\w+)-seed0 +│ to run │ +(\d+) │', capfd.readouterr().out))
+  assert list(updates) == list(names)
+  next_token, forgetful, staged, masked = map(int, updates.values())
+  assert forgetful == next_token < staged < masked
 
 
 def _sweep(folder: pathlib.Path, *more: str) -> int:
