@@ -1,6 +1,7 @@
 """Several objectives in one stream of batches: shares, corruption, attention, losses, counts, and what is refused."""
 
 import dataclasses
+import itertools
 import math
 
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from objective_table import SPECIAL, TABLE, corrupt, make_rows
+from plain_text import source
 from unmask import UserError
 from unmask.launch import step
 from unmask.launch.judging.kept import Kept
@@ -87,6 +89,66 @@ def test_shares_of_rows_are_as_given_and_no_row_depends_on_its_batch():
   some = {key: value[100:110] for key, value in rows.items()}
   np.testing.assert_array_equal(corrupt(mixed, some, first=100)['decoder_parts'][:, 0], part[100:110])
   assert (corrupt(mixed, rows, epoch=1)['decoder_parts'][:, 0] != part).mean() > 0.2
+
+
+def _of_batches(mixed, steps, count, **more) -> np.ndarray:
+  """Which part reads each row of the first so many batches of `count` rows, [steps, count]."""
+  rows = {'targets': np.full((steps * count, 4), 40), 'segment_ids': np.ones((steps * count, 4))}
+  rows = {name: value.astype(np.int32) for name, value in rows.items()}
+  rows |= {'step': np.repeat(np.arange(steps), count), 'place': np.tile(np.arange(count) / count, steps)} | more
+  return corrupt(mixed, rows, seed=7)['decoder_parts'][:, 0].reshape(steps, count)
+
+
+@pytest.mark.parametrize('count', [8, 16, 10])
+@pytest.mark.parametrize('shares', [(1, 15), (1, 1), (1, 2, 3), (1, 1, 1.5, 1, 1, 1, 1)], ids=str)
+def test_every_batch_has_its_share_of_each_part(shares, count):
+  """To the row: of a part that is due 2.4 rows of a batch, 2 or 3, and 2.4 on average, wherever in the batch."""
+  names = [f'part{number}' for number in range(len(shares))]
+  mixed = Mixture(parts=dict.fromkeys(names, _part('next_token')), shares=dict(zip(names, shares, strict=True)))
+  steps = 600
+  part = _of_batches(mixed, steps, count)
+  for number, share in enumerate(np.array(shares) / sum(shares)):
+    mine, due = part == number, count * share
+    counts = mine.sum(axis=1)
+    assert set(counts) <= {math.floor(due + 1e-9), math.ceil(due - 1e-9)}
+    spread = (due % 1) * (1 - due % 1)
+    assert abs(counts.mean() - due) <= 1e-9 + 5 * math.sqrt(spread / steps)
+    assert np.abs(mine.mean(axis=0) - share).max() < 5 * math.sqrt(share * (1 - share) / steps)
+
+
+def test_which_rows_of_a_batch_are_read_together_changes():
+  """No two places are of one part for long: what stands side by side may be of one document."""
+  part = _of_batches(_mixture('next_token', 'mlm'), 600, 16)
+  together = (part[:, :1] == part).mean(axis=0)
+  assert together[1:].max() < 0.7
+  assert together[1:4].min() > 0.3
+
+
+def test_the_part_of_a_row_of_no_batch_is_its_own():
+  """Of held-out rows, of readers that know no batches, and of copies that are read again and again."""
+  alone = _mixture('next_token', 'mlm')
+  known = {'targets': np.full((64, 4), 40, np.int32), 'segment_ids': np.ones((64, 4), np.int32)}
+  expected = corrupt(alone, known, seed=7)['decoder_parts'][:, 0]
+  np.testing.assert_array_equal(_of_batches(alone, 4, 16, place=np.full(64, -1.0)).ravel(), expected)
+  assert (_of_batches(alone, 4, 16).ravel() != expected).any()
+  np.testing.assert_array_equal(
+    _of_batches(dataclasses.replace(alone, static_copies=2), 4, 16).ravel(),
+    corrupt(dataclasses.replace(alone, static_copies=2), known, seed=7)['decoder_parts'][:, 0],
+  )
+
+
+def test_hosts_and_a_resumed_run_agree_on_the_parts():
+  mixed = _mixture('next_token', 'meap', shares={'next_token': 3, 'meap': 1})
+  with source([f'Line {number} of a text, {number * 7919} words.' for number in range(80)], 16) as opened:
+    read = lambda **how: list(itertools.islice(opened.batches(mixed, 8, **how), 3))
+    whole, later = read(), read(skip=1)
+    halves = [read(host=host, num_hosts=2) for host in range(2)]
+  for number, batch in enumerate(whole):
+    assert (batch['decoder_parts'][:, 0] == list(mixed.parts).index('meap')).sum() == 2
+    for name, value in batch.items():
+      np.testing.assert_array_equal(value, np.concatenate([half[number][name] for half in halves]), err_msg=name)
+      if number:
+        np.testing.assert_array_equal(value, later[number - 1][name], err_msg=name)
 
 
 def test_rows_without_an_example_of_one_part_go_to_another():
