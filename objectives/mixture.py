@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from .. import UserError
 from . import base, random
-from .parts import Parts
+from .parts import PARTS, Parts
 
 _PART, _STRIDE = 1 << 20, (1 << 20) + 1  # random streams, far from those of the parts
 # Primes: times one of them, the n-ths of [0, 1) are the n-ths in another order, whatever the number n of a batch's rows.
@@ -33,8 +33,11 @@ class Mixture(Parts):
   Attributes:
     parts: the objectives by name.
     shares: of the rows, relative to each other; None gives all parts the same.
-    weights: of each part's mean loss in the total; None takes the shares, so that the total is what a row's loss comes
-      to. A batch in which a part scores nothing has no term of it.
+    weights: of each part's mean loss in the total, on average over batches; None takes the shares. In a training batch
+      a part weighs as much more or less as it got rows: a share of 1 in 16 reads one of two batches of 8, and weighs
+      2 in 16 there. So a weight is what is given, to the row, however few rows a batch has; the total, by shares, is
+      the mean over the batch's rows, and does not fall where a part is absent. A part that cannot use every row weighs
+      as much less. The held-out loss, of many batches, takes the weights as they are.
     answers_as: whose scorer answers the judge's questions and fills gaps; None takes the part with the largest share,
       the first by name of several. It changes nothing of the training.
   """
@@ -57,6 +60,16 @@ class Mixture(Parts):
   @property
   def factors(self) -> dict[str, float]:
     return _fractions(self.shares, self.parts) if self.weights is None else dict(self.weights)
+
+  def balance(self, batch: Any) -> dict[str, Any]:
+    """The share of the rows that each part got over the share that is due to it: on average every row counts alike."""
+    real = batch['decoder_segment_ids'][:, 0] > 0
+    of = lambda rows: rows.sum().astype('float32')
+    every = of(real) + of(~real.any())  # of a batch of padding, 1
+    shares = _fractions(self.shares, self.parts)
+    return {
+      name: of(real & (batch[PARTS][:, 0] == number)) / every / shares[name] for number, name in enumerate(self.parts)
+    }
 
   def keep(self, rows: base.Features, special: base.SpecialTokens) -> tf.Tensor:
     return tf.reduce_any(self._able(rows, special), axis=1)

@@ -217,6 +217,9 @@ def test_losses_are_means_of_each_part_and_their_weighted_sum():
   whole, parted = (jax.jit(lambda p, b, n=n: step.gradients(decoder, scoring, p, b, n)) for n in (1, 4))
   grads, sums = whole(params, batch)
   part = np.asarray(batch['decoder_parts'][:, :1])
+  due = {'next_token': 4, 'mlm': 12}
+  got = {name: (part == number).sum() / due[name] for number, name in enumerate(mixed.parts)}
+  assert got['mlm'] != 1
 
   def means(params):
     """Of each part by itself, under its own rule: what the others score is left out."""
@@ -224,7 +227,7 @@ def test_losses_are_means_of_each_part_and_their_weighted_sum():
     for number, (name, one) in enumerate(mixed.parts.items()):
       mine = batch | {'decoder_loss_weights': batch['decoder_loss_weights'] * (part == number)}
       found[name] = step.loss_sums(decoder, step.Scoring(one, scoring.scored), params, mine)['cross_entropy']
-    return sum(factors[name] * top / bottom for name, (top, bottom) in found.items()), found
+    return sum(factors[name] * got[name] * top / bottom for name, (top, bottom) in found.items()), found
 
   expected, alone = jax.jit(jax.grad(means, has_aux=True))(params)
   for name, (top, bottom) in alone.items():
@@ -237,6 +240,43 @@ def test_losses_are_means_of_each_part_and_their_weighted_sum():
   assert step.coefficients(scoring, shapes) == {f'{name}/cross_entropy': factor for name, factor in factors.items()}
   default = step.Scoring(dataclasses.replace(mixed, weights=None), scoring.scored)
   assert step.coefficients(default, shapes) == {'next_token/cross_entropy': 0.25, 'mlm/cross_entropy': 0.75}
+
+
+@pytest.mark.parametrize('weights', [None, {'a': 0.25, 'b': 0.75}, {'a': 2.0, 'b': 1.0}], ids=str)
+@pytest.mark.parametrize(('count', 'shares'), [(4, (1, 15)), (16, (1, 15)), (10, (1, 2))], ids=str)
+def test_weights_are_as_given_on_average_and_a_row_too_few_is_made_up_for(count, shares, weights):
+  """What a mean loss of 1 of either part adds to the total, over batches of which some may have no row of a part."""
+  mixed = Mixture(parts=dict.fromkeys('ab', _part('next_token')), shares=dict(zip('ab', shares, strict=True)))
+  mixed = dataclasses.replace(mixed, weights=weights)
+  part = _of_batches(mixed, 400, count)
+  one = np.ones((count, 4), np.float32)
+  batches = [
+    {'decoder_parts': np.repeat(row[:, None], 4, axis=1), 'decoder_segment_ids': one, 'decoder_target_tokens': one}
+    for row in part
+  ]
+  terms = [mixed.loss(one, one, batch | {'text_tokens': one[:, 0]}) for batch in batches]
+  for name in 'ab':
+    parted = [term[f'{name}/cross_entropy'] for term in terms]
+    added = [term.coefficient * term.balance * (term.denominator > 0) for term in parted]
+    assert abs(np.mean(added) - mixed.factors[name]) < 5 * np.std(added) / math.sqrt(len(added)) + 1e-6
+  if weights is None:  # the mean over the rows
+    totals = [sum(term.coefficient * term.balance for term in one.values()) for one in terms]
+    np.testing.assert_allclose(totals, 1, rtol=1e-6)
+
+
+def test_an_update_of_a_batch_without_a_part_is_that_of_the_other():
+  """As large, to the last bit that counts, and finite; in one go and in microbatches."""
+  mixed, alone = _mixture('next_token', 'mlm', shares={'next_token': 15, 'mlm': 1}), _part('next_token')
+  params, decoder, rows = _params(), Decoder(CONFIG), _rows(4)
+  batch = _device_batch(mixed, rows)
+  assert (batch['decoder_parts'] == list(mixed.parts).index('next_token')).all()
+  of = lambda objective, n: jax.jit(
+    lambda p, b: step.gradients(decoder, step.Scoring(objective, objective.max_supervised(48)), p, b, n)[0]
+  )(params, batch)
+  expected = of(alone, 1)
+  for n in (1, 2):
+    for one, other in zip(*map(jax.tree.leaves, (of(mixed, n), expected)), strict=True):
+      np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 def test_counts_are_of_each_part():
