@@ -16,7 +16,7 @@ class LossTerm(NamedTuple):
     numerator: float32 scalar, a sum over the batch.
     denominator: float32 scalar, summed over the batch and not differentiated.
     coefficient: weight of numerator / denominator in the total.
-    balance: what a training batch multiplies its coefficient by, a float32 scalar, for a part of a mixture that got more
+    balance: float32 scalar, what a training batch multiplies the coefficient by: of a part of a mixture that got more
       or fewer of the batch's rows than are due to it; 1 on average, and wherever there is nothing to balance.
   """
 

@@ -16,7 +16,7 @@ from . import base, random
 from .parts import PARTS, Parts
 
 _PART, _STRIDE = 1 << 20, (1 << 20) + 1  # random streams, far from those of the parts
-# Primes: times one of them, the n-ths of [0, 1) are the n-ths in another order, whatever the number n of a batch's rows.
+# Primes: times one of them, the n-ths of [0, 1) are the n-ths in another order, whatever number n of rows a batch has.
 _STRIDES = (1258291, 1730213, 1685911, 1908121, 1910059, 1899341, 2095699, 1320533)
 
 
@@ -93,7 +93,7 @@ class Mixture(Parts):
       return alone
     turn = random.shared(rows['seed'], rows['step'], _STRIDE) * len(_STRIDES)
     stride = tf.gather(tf.constant(_STRIDES, tf.float64), tf.cast(turn, tf.int32))
-    # Half a step of the grid aside: no row stands on an edge between parts, where its side would be a matter of rounding.
+    # Half a step of the grid aside: no row stands on an edge of a part, where its side would be a matter of rounding.
     begin = random.shared(rows['seed'], rows['step'], _PART) + 2.0**-25
     return tf.where(rows['place'] >= 0, (begin + stride * rows['place']) % 1.0, alone)
 
