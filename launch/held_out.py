@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import itertools
+from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -23,7 +24,7 @@ class Evaluation:
   Attributes:
     period: updates between evaluations; 0 evaluates at the end only.
     batches: held-out batches, or fewer where the validation split has no more; None takes the whole split. They are
-      kept in the host's memory.
+      kept in the host's memory; of stages as many for each part.
   """
 
   period: int = 100
@@ -58,22 +59,26 @@ class Batches:
     self._mesh = program.mesh
     scoring = dataclasses.replace(program.scoring, z_loss=0.0)
     self._coefficients = step_lib.coefficients(scoring, program.batch_shapes())
-    stream = source.batches(
-      program.objective,
-      program.batch_size,
-      split='validation',
-      host=jax.process_index(),
-      num_hosts=jax.process_count(),
-    )
-    self._batches = list(itertools.islice(stream, how.batches))
-    if not self._batches:
+    self._readings = [
+      list(itertools.islice(_batches(program, source, number), how.batches))
+      for number in program.objective.held_out_steps
+    ]
+    if not self._readings[0]:
       raise UserError(
         f'No row of the validation split holds an example of {type(program.objective).__name__}; hold out more text '
         '(a lower VALIDATION_ONE_IN) or take another objective.'
       )
 
   def loss(self, step: jax.stages.Compiled, params: dict) -> dict[str, float]:
-    """'loss' and the mean of each term by name, over its own denominator summed over all batches."""
+    """'loss' and the mean of each term by name, over its own denominator summed over all batches.
+
+    A term of which there is nothing in them, that of a part of a mixture that read no row, is left out of both.
+    """
+    found = [self._means(step, params, batches) for batches in self._readings]
+    total = sum(self._coefficients[name] * mean for name, mean in found[0].items())
+    return {'loss': total, **{name: mean for means in found for name, mean in means.items()}}
+
+  def _means(self, step: jax.stages.Compiled, params: dict, batches: list[dict]) -> dict[str, float]:
     sums: dict[str, np.ndarray] = {}
     running: collections.deque[dict] = collections.deque()
 
@@ -81,11 +86,16 @@ class Batches:
       for name, pair in jax.device_get(running.popleft()).items():
         sums[name] = sums.get(name, np.zeros(2)) + np.array([float(x) for x in pair])
 
-    for batch in self._batches:
+    for batch in batches:
       running.append(step(params, mesh_lib.put_batch(self._mesh, batch)))
       if len(running) > _AHEAD:
         read()
     while running:
       read()
-    means = {name: float(top / max(bottom, 1e-9)) for name, (top, bottom) in sums.items()}
-    return {'loss': sum(self._coefficients[name] * mean for name, mean in means.items()), **means}
+    return {name: float(top / bottom) for name, (top, bottom) in sums.items() if bottom > 0}
+
+
+def _batches(program: Program, source: Source, step: int) -> Iterator[dict[str, np.ndarray]]:
+  """This host's held-out batches, read as that step of training."""
+  where = {'host': jax.process_index(), 'num_hosts': jax.process_count()}
+  return source.batches(program.objective, program.batch_size, split='validation', step=step, **where)

@@ -1,16 +1,18 @@
 """What an objective really does to rows, counted, against what it was told to do."""
 
 import collections
+from typing import Any
 
 import numpy as np
 
 from .. import UserError
 from ..objectives.base import Objective
+from ..objectives.parts import PARTS, Parts
 from ..objectives.preprocessor import graph
 from ..tasks.pipeline import Source
 
 
-def shares(source: Source, objective: Objective, num_rows: int = 1000, split: str = 'train') -> dict[str, float]:
+def shares(source: Source, objective: Objective, num_rows: int = 1000, split: str = 'train') -> dict[str, Any]:
   """Counts over the first rows that training (or evaluation) reads; UserError if none of them holds an example.
 
   Returns:
@@ -18,7 +20,8 @@ def shares(source: Source, objective: Objective, num_rows: int = 1000, split: st
     'corrupted' and 'supervised', shares of the kept rows' text tokens;
     'masked', 'randomised' and 'kept', shares of the corrupted positions, where inputs stay in place;
     'untouched', the share of segments in which nothing is corrupted;
-    'padding', a share of the model's positions, and 'positions_per_token', what a text token takes.
+    'padding', a share of the model's positions, and 'positions_per_token', what a text token takes;
+    of a mixture 'parts', by name the same of the rows that each part read, without 'rows_dropped'.
   """
   keeps_all = type(objective).keep is Objective.keep
   rows, dropped = (num_rows, 0) if keeps_all else _rows_and_dropped(source, objective, split, num_rows)
@@ -28,13 +31,22 @@ def shares(source: Source, objective: Objective, num_rows: int = 1000, split: st
       'the text has no unit it could mask. Use another corpus or objective.'
     )
   counts: collections.Counter[str] = collections.Counter()
+  names = list(objective.parts) if isinstance(objective, Parts) else []
+  parts = {name: collections.Counter() for name in names}
   for block in source.corrupted(objective, split).take(rows - dropped).batch(64).as_numpy_iterator():
     counts.update(_count(block, source.special.mask))
+    for number, name in enumerate(names):
+      mine = block[PARTS][:, 0] == number
+      parts[name].update(_count({key: value[mine] for key, value in block.items()}, source.special.mask))
   rows = dropped + counts['kept_rows']
+  found = {'rows': rows, 'rows_dropped': dropped / rows} | _shares(counts)
+  read = {name: {'rows': one['kept_rows']} | _shares(one) for name, one in parts.items() if one['kept_rows']}
+  return found | ({'parts': read} if read else {})
+
+
+def _shares(counts: collections.Counter[str]) -> dict[str, float]:
   share = lambda name, of: counts[name] / max(1, counts[of])
   result = {
-    'rows': rows,
-    'rows_dropped': dropped / rows,
     'corrupted': share('corrupted', 'text'),
     'supervised': share('supervised', 'text'),
     'untouched': share('untouched', 'segments'),
@@ -45,7 +57,7 @@ def shares(source: Source, objective: Objective, num_rows: int = 1000, split: st
   return result | ({name: share(name, 'corrupted') for name in ('masked', 'randomised', 'kept')} if in_place else {})
 
 
-def surprises(shares: dict[str, float], objective: Objective) -> list[str]:
+def surprises(shares: dict[str, Any], objective: Objective) -> list[str]:
   """A line for each realised figure that is far from what the objective was told: by 0.02 and a tenth of it."""
   told = objective.configured()
   return [
@@ -67,7 +79,7 @@ def _count(block: dict[str, np.ndarray], mask: int) -> dict[str, int]:
   """Of a block of rows, features [rows, length] each."""
   corrupted, inputs = block['corrupted'] > 0, block['decoder_input_tokens']
   segments = block['decoder_segment_ids']
-  number = np.arange(len(segments))[:, None] * (1 + segments.max()) + segments  # another in every row
+  number = np.arange(len(segments))[:, None] * (1 + segments.max(initial=0)) + segments  # another in every row
   counts = {
     'kept_rows': len(segments),
     'text': np.count_nonzero(block['segment_ids']),
@@ -75,7 +87,7 @@ def _count(block: dict[str, np.ndarray], mask: int) -> dict[str, int]:
     'supervised': np.count_nonzero(block['decoder_loss_weights']),
     'positions': inputs.size,
     'real': np.count_nonzero(segments),
-    'segments': segments.max(axis=1).sum(),
+    'segments': segments.max(axis=1, initial=0).sum(),
     'untouched': np.setdiff1d(number[segments > 0], number[corrupted]).size,
   }
   if inputs.size == block['targets'].size:

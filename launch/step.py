@@ -144,13 +144,13 @@ def gradients(
   """Gradient of the total loss by what is trained, and the loss sums of the whole batch.
 
   Denominators do not depend on the parameters and are known from the batch alone, so each microbatch's numerators are
-  divided by the whole batch's denominators: k microbatches give the gradient of one.
+  divided by the whole batch's: k microbatches give the gradient of one.
   """
-  terms, denominators = _empty_terms(scoring, batch), denominators_of(scoring, batch)
+  terms, divisors = _empty_terms(scoring, batch), divisors_of(scoring, batch)
 
   def loss(trained: dict, part: Batch):
     sums = loss_sums(decoder, scoring, networks.whole(params, trained), part)
-    return sum(terms[name].coefficient * top / denominators[name] for name, (top, _) in sums.items()), sums
+    return sum(terms[name].coefficient * top / divisors[name] for name, (top, _) in sums.items()), sums
 
   grad = jax.grad(loss, has_aux=True)
   trained = _trained(decoder, scoring, params)
@@ -188,6 +188,12 @@ def denominators_of(scoring: Scoring, batch: Batch) -> dict[str, jax.Array]:
   return {name: jax.lax.stop_gradient(jnp.maximum(term.denominator, _LEAST)) for name, term in terms}
 
 
+def divisors_of(scoring: Scoring, batch: Batch) -> dict[str, jax.Array]:
+  """What a training batch divides each term's numerator by: its denominator over its balance, above 0, perhaps inf."""
+  terms, denominators = _empty_terms(scoring, batch), denominators_of(scoring, batch)
+  return {name: jax.lax.stop_gradient(denominators[name] / terms[name].balance) for name in terms}
+
+
 def coefficients(scoring: Scoring, batch_shapes: Any) -> dict[str, float]:
   """What each term's mean is multiplied by in the total, by name; from a batch's shapes alone."""
   found: dict[str, float] = {}
@@ -203,7 +209,7 @@ def _metrics(sums: dict[str, tuple[jax.Array, jax.Array]], batch: Batch, scoring
   means = {name: numerator / jnp.maximum(denominator, _LEAST) for name, (numerator, denominator) in sums.items()}
   terms = _empty_terms(scoring, batch)
   return {
-    'loss': jnp.stack([terms[name].coefficient * mean for name, mean in means.items()]).sum(),
+    'loss': jnp.stack([terms[name].coefficient * terms[name].balance * mean for name, mean in means.items()]).sum(),
     **means,
     'scored': (batch['decoder_loss_weights'] != 0).sum().astype(jnp.float32),
     'tokens': batch['text_tokens'].sum().astype(jnp.float32),

@@ -32,7 +32,7 @@ from .optimizers import Optimizer
 Batch = Mapping[str, jax.Array]
 MetricsMap = dict[str, clu.metrics.Metric]
 DENOMINATORS = 'loss_denominators'
-"""A feature that `with_denominators` adds: float32 [batch, terms], each row the whole batch's."""
+"""A feature that `with_denominators` adds: float32 [batch, terms], in each row `step.divisors_of` the whole batch."""
 
 
 @flax.struct.dataclass
@@ -142,7 +142,7 @@ class Model:
 
   def with_denominators(self, batch: Batch) -> dict[str, jax.Array]:
     """A whole batch with the feature `DENOMINATORS`, so that its microbatches' losses add up to its own."""
-    values = jnp.stack(list(step.denominators_of(self._scoring(batch), dict(batch)).values()))
+    values = jnp.stack(list(step.divisors_of(self._scoring(batch), dict(batch)).values()))
     rows = batch['decoder_input_tokens'].shape[0]
     return {**batch, DENOMINATORS: jnp.broadcast_to(values, (rows, values.size))}
 
@@ -191,7 +191,8 @@ class Model:
     terms = step.loss_terms(scoring, found, weights, dict(batch))
     numerators = jnp.stack([term.coefficient * term.numerator for term in terms.values()])
     own = jnp.stack(list(step.denominators_of(scoring, dict(batch)).values()))
-    whole = batch[DENOMINATORS][0] if DENOMINATORS in batch else own
+    divisors = step.divisors_of(scoring, dict(batch)).values()
+    whole = batch[DENOMINATORS][0] if DENOMINATORS in batch else jnp.stack(list(divisors))
     kept = jax.lax.stop_gradient((numerators, own, found.best == targets, weights))
     return (numerators / whole).sum(), self._metrics(list(terms), *kept, batch)
 

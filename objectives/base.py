@@ -39,6 +39,7 @@ MODEL_FEATURES = (
   'decoder_positions',
   'decoder_causal_attention',
 )
+TRAINED = 2**63 - 1  # as a step of training: one after the last, whenever that is
 HOST_FEATURES = ('example_id', 'corpus_tokens')  # of a batch: for the host alone, never put on a device
 
 
@@ -281,6 +282,11 @@ class Objective(abc.ABC):
     """
     del batch
     return loss.weighted_cross_entropy(cross_entropy, weights)
+
+  @property
+  def held_out_steps(self) -> tuple[int, ...]:
+    """The steps of training as which held-out rows are read, once each; the loss is that of the first reading."""
+    return (TRAINED,)
 
   def counts(self, batch: Features) -> dict[str, Tensor]:
     """Numbers to show beside the loss, each a sum over the batch, as a scalar; none as a rule."""

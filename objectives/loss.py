@@ -16,11 +16,14 @@ class LossTerm(NamedTuple):
     numerator: float32 scalar, a sum over the batch.
     denominator: float32 scalar, summed over the batch and not differentiated.
     coefficient: weight of numerator / denominator in the total.
+    balance: float32 scalar, what a training batch multiplies the coefficient by: of a part of a mixture that got more
+      or fewer of the batch's rows than are due to it; 1 on average, and wherever there is nothing to balance.
   """
 
   numerator: Array
   denominator: Array
   coefficient: float = 1.0
+  balance: Array = 1.0
 
 
 def weighted_cross_entropy(cross_entropy: Array, weights: Array) -> dict[str, LossTerm]:

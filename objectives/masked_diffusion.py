@@ -84,11 +84,11 @@ class MaskedDiffusion(base.Objective):
     if self.time is not None:
       return tf.fill(tf.shape(rows['targets'])[:1], self.time)
     turn = _GOLDEN_RATIO * tf.cast(rows['example_id'] % 2**31, tf.float64)
-    begin = _uniform(rows['seed'], rows['epoch'])
+    begin = random.shared(rows['seed'], rows['epoch'], _TIME)
     if 'place' in rows and not self.static_copies:  # else a row's copies have their times
       in_batch = rows['place'] >= 0
       turn = tf.where(in_batch, rows['place'], turn)
-      begin = tf.where(in_batch, _uniform(rows['seed'], rows['step']), begin)
+      begin = tf.where(in_batch, random.shared(rows['seed'], rows['step'], _TIME), begin)
     return tf.cast((begin + turn) % 1.0, tf.float32)
 
   def noise(self, time: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -116,8 +116,3 @@ class MaskedDiffusion(base.Objective):
 
   def scorer(self, special):
     return scorers.AnyOrder(mask=special.mask)
-
-
-def _uniform(seed: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
-  """A number in [0, 1) that all rows of one seed and epoch, or step, share: float64 [batch]."""
-  return tf.cast(random.uniform(random.row_seeds(0, seed, number), _TIME, 1)[:, 0], tf.float64)

@@ -19,7 +19,7 @@ from . import base
 from .attention import CAUSAL, AttentionSpec
 from .loss import LossTerm
 
-_PARTS = 'decoder_parts'
+PARTS = 'decoder_parts'
 _LEVELS = 'decoder_levels'
 _NAME = re.compile(r'[\w.-]+\Z')
 _ON_DEVICE = ('on_device', 'measure', 'to_head')  # methods that read a batch without knowing whose rows it holds
@@ -65,6 +65,11 @@ class Parts(base.Objective):
   def factors(self) -> dict[str, float]:
     """By name, what each part's mean loss is multiplied by in the total."""
 
+  def balance(self, batch: Any) -> dict[str, Any]:
+    """By name, what a training batch multiplies each part's factor by, float32 scalars; see `LossTerm`."""
+    del batch
+    return dict.fromkeys(self.parts, 1.0)
+
   @property
   @abc.abstractmethod
   def answering(self) -> base.Objective:
@@ -85,10 +90,10 @@ class Parts(base.Objective):
   @property
   def more_features(self) -> tuple[str, ...]:
     theirs = [name for part in self.parts.values() for name in part.more_features]
-    return tuple(dict.fromkeys([_PARTS, *([_LEVELS] if self.attention.levels else []), *theirs]))
+    return tuple(dict.fromkeys([PARTS, *([_LEVELS] if self.attention.levels else []), *theirs]))
 
   def reader(self, row: base.Features) -> base.Objective:
-    part = list(self.parts.values())[int(row[_PARTS][0])]
+    part = list(self.parts.values())[int(row[PARTS][0])]
     return dataclasses.replace(part, static_copies=self.static_copies)
 
   def model_length(self, text_length: int) -> int:
@@ -130,19 +135,19 @@ class Parts(base.Objective):
 
   def loss(self, cross_entropy: Any, weights: Any, batch: Any = None) -> dict[str, LossTerm]:
     """The parts' terms, each named 'part/term', from the rows that it read."""
-    terms = {}
+    terms, balance = {}, self.balance(batch)
     for number, (name, part) in enumerate(self.parts.items()):
-      mine = batch[_PARTS][:, :1] == number
+      mine = batch[PARTS][:, :1] == number
       alone = {key: value * (mine if value.ndim == 2 else mine[:, 0]) for key, value in batch.items()}
-      for term, (top, bottom, coefficient) in part.loss(cross_entropy, weights * mine, alone).items():
-        terms[f'{name}/{term}'] = LossTerm(top, bottom, coefficient * self.factors[name])
+      for term, (top, bottom, coefficient, _) in part.loss(cross_entropy, weights * mine, alone).items():
+        terms[f'{name}/{term}'] = LossTerm(top, bottom, coefficient * self.factors[name], balance[name])
     return terms
 
   def counts(self, batch: Any) -> dict[str, Any]:
     """'part/rows', 'part/tokens' of the corpus and 'part/scored' positions."""
     found = {}
     for number, name in enumerate(self.parts):
-      mine = batch[_PARTS][:, 0] == number
+      mine = batch[PARTS][:, 0] == number
       found[f'{name}/rows'] = (mine & (batch['decoder_segment_ids'][:, 0] > 0)).sum()
       found[f'{name}/tokens'] = (batch['text_tokens'] * mine).sum()
       found[f'{name}/scored'] = ((batch['decoder_loss_weights'] != 0) & mine[:, None]).sum()
@@ -174,7 +179,7 @@ class Parts(base.Objective):
       )
       wide[_LEVELS] = levels if part.attention.ordered else tf.zeros_like(segments)
     absent = {name: tf.zeros_like(segments) for name in self.more_features if name not in wide}
-    return absent | wide | {_PARTS: tf.fill(tf.shape(segments), number)}
+    return absent | wide | {PARTS: tf.fill(tf.shape(segments), number)}
 
 
 def _taken(rows: base.Features, places: tf.Tensor) -> base.Features:
@@ -208,7 +213,7 @@ def _check_parts(kind: str, parts: Any) -> None:
     if part.static_copies:
       raise UserError(f'{kind}.parts: {name} has static_copies={part.static_copies}; set {kind}.static_copies.')
     _refuse_device_stage(f'{kind}.parts: {name}', part)
-    if _PARTS in part.more_features:
+    if PARTS in part.more_features:
       raise UserError(f'{kind}.parts: {name} has parts itself; name those here.')
 
 

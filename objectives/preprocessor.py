@@ -1,7 +1,8 @@
 """An objective as seqio preprocessors: rows in, decoder features out. TensorFlow.
 
 A row is a dictionary of int32 [text_length] features ('targets', 'segment_ids' and the objective's units) with int64
-scalars 'example_id' and 'epoch'. What happens to it depends on (seed, epoch, example_id) and the row alone.
+scalars 'example_id' and 'epoch'. What happens to it depends on (seed, epoch, example_id) and the row alone, and on
+'step' and 'place' (see `base.Objective.corrupt`) where the reader gives them and the objective uses them.
 """
 
 from collections.abc import Callable, Iterable

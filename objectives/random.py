@@ -79,3 +79,17 @@ def integers(
   """
   wide = tf.cast(bits(seeds, stream, counters), tf.int64) * tf.cast(high - low, tf.int64)
   return tf.cast(tf.bitwise.right_shift(wide, tf.constant(32, tf.int64)), tf.int32) + low
+
+
+def shared(seed: tf.Tensor, number: tf.Tensor, stream: int) -> tf.Tensor:
+  """A number in [0, 1) that all rows of one seed and one epoch, or step, share.
+
+  Args:
+    seed: int64 [batch], the run's.
+    number: int64 [batch], of the epoch or the step.
+    stream: as for `bits`.
+
+  Returns:
+    float64 [batch], on a grid of 2**-24.
+  """
+  return tf.cast(uniform(row_seeds(0, seed, number), stream, 1)[:, 0], tf.float64)

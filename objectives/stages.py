@@ -22,8 +22,9 @@ from .parts import Parts
 class Stages(Parts):
   """Batches of one objective, then of another.
 
-  All parts read the same rows, those that hold an example of every one of them. Held-out rows are read by the last
-  stage's part throughout, so that its loss can be followed over the whole run.
+  All parts read the same rows, those that hold an example of every one of them. Held-out rows are read by each part
+  throughout, as its last stage ends, so that its loss can be followed over the whole run; the loss of an evaluation is
+  that of the last stage's part.
 
   Attributes:
     parts: the objectives by name.
@@ -60,6 +61,14 @@ class Stages(Parts):
     before = [0, *itertools.accumulate(lengths)][:-1]
     # Rounded up unless it is a whole number but for its last bits.
     return tuple(math.ceil(self.steps * one / sum(lengths) - 1e-9) for one in before)
+
+  @property
+  def held_out_steps(self) -> tuple[int, ...]:
+    ends = [*self.starts[1:], base.TRAINED + 1]
+    last = {
+      name: end - 1 for (name, _), end in zip(self.order, ends, strict=True)
+    }  # of a part that comes again, the last
+    return tuple(sorted(last.values(), reverse=True))
 
   @property
   def answering(self) -> base.Objective:

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from .. import UserError
 from ..objectives import preprocessor
-from ..objectives.base import MODEL_FEATURES, Objective, SpecialTokens, Tensor
+from ..objectives.base import MODEL_FEATURES, TRAINED, Objective, SpecialTokens, Tensor
 from . import cache, prepared, provided, rows, text_task, vocabularies
 from .units import annotate
 
@@ -158,6 +158,7 @@ class Source:
     skip: int = 0,
     host: int = 0,
     num_hosts: int = 1,
+    step: int = TRAINED,
   ) -> Iterator[dict[str, np.ndarray]]:
     """This host's rows of each global batch.
 
@@ -168,6 +169,7 @@ class Source:
         filled up with rows of padding, in which everything is 0.
       skip: global batches to leave out at the start: a resumed run's data position.
       host, num_hosts: host h keeps rows h * n .. (h + 1) * n - 1 of each batch, n = batch_size / num_hosts.
+      step: as which rows of a split other than 'train' are read: rates and stages are those of that step of training.
 
     Yields:
       Dictionaries of the features of `objectives.base`, int32 or float32 [batch_size / num_hosts, model_length];
@@ -179,11 +181,11 @@ class Source:
     corrupt = self._corrupt(objective)
     wanted = (*MODEL_FEATURES, *objective.more_features)
 
-    def features(step: tf.Tensor, rows: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    def features(number: tf.Tensor, rows: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
       rows = {name: value for name, value in rows.items() if name != 'kept'}  # which chose them; no objective reads it
       whole, is_row = (rows, None) if split == 'train' else _filled(rows, batch_size)
       mine = {name: value[host * local : (host + 1) * local] for name, value in whole.items()}
-      mine['step'] = tf.fill([local], step if split == 'train' else tf.int64.max)  # held-out data: as training ends
+      mine['step'] = tf.fill([local], number if split == 'train' else tf.constant(step, tf.int64))
       places = tf.range(host * local, (host + 1) * local, dtype=tf.float64) / batch_size
       mine['place'] = places if split == 'train' else -tf.ones_like(places)
       made = {name: value for name, value in corrupt(mine).items() if name in wanted}

@@ -1,6 +1,7 @@
 """Several objectives in one stream of batches: shares, corruption, attention, losses, counts, and what is refused."""
 
 import dataclasses
+import itertools
 import math
 
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from objective_table import SPECIAL, TABLE, corrupt, make_rows
+from plain_text import source
 from unmask import UserError
 from unmask.launch import step
 from unmask.launch.judging.kept import Kept
@@ -89,6 +91,66 @@ def test_shares_of_rows_are_as_given_and_no_row_depends_on_its_batch():
   assert (corrupt(mixed, rows, epoch=1)['decoder_parts'][:, 0] != part).mean() > 0.2
 
 
+def _of_batches(mixed, steps, count, **more) -> np.ndarray:
+  """Which part reads each row of the first so many batches of `count` rows, [steps, count]."""
+  rows = {'targets': np.full((steps * count, 4), 40), 'segment_ids': np.ones((steps * count, 4))}
+  rows = {name: value.astype(np.int32) for name, value in rows.items()}
+  rows |= {'step': np.repeat(np.arange(steps), count), 'place': np.tile(np.arange(count) / count, steps)} | more
+  return corrupt(mixed, rows, seed=7)['decoder_parts'][:, 0].reshape(steps, count)
+
+
+@pytest.mark.parametrize('count', [8, 16, 10])
+@pytest.mark.parametrize('shares', [(1, 15), (1, 1), (1, 2, 3), (1, 1, 1.5, 1, 1, 1, 1)], ids=str)
+def test_every_batch_has_its_share_of_each_part(shares, count):
+  """To the row: of a part that is due 2.4 rows of a batch, 2 or 3, and 2.4 on average, wherever in the batch."""
+  names = [f'part{number}' for number in range(len(shares))]
+  mixed = Mixture(parts=dict.fromkeys(names, _part('next_token')), shares=dict(zip(names, shares, strict=True)))
+  steps = 600
+  part = _of_batches(mixed, steps, count)
+  for number, share in enumerate(np.array(shares) / sum(shares)):
+    mine, due = part == number, count * share
+    counts = mine.sum(axis=1)
+    assert set(counts) <= {math.floor(due + 1e-9), math.ceil(due - 1e-9)}
+    spread = (due % 1) * (1 - due % 1)
+    assert abs(counts.mean() - due) <= 1e-9 + 5 * math.sqrt(spread / steps)
+    assert np.abs(mine.mean(axis=0) - share).max() < 5 * math.sqrt(share * (1 - share) / steps)
+
+
+def test_which_rows_of_a_batch_are_read_together_changes():
+  """No two places are of one part for long: what stands side by side may be of one document."""
+  part = _of_batches(_mixture('next_token', 'mlm'), 600, 16)
+  together = (part[:, :1] == part).mean(axis=0)
+  assert together[1:].max() < 0.7
+  assert together[1:4].min() > 0.3
+
+
+def test_the_part_of_a_row_of_no_batch_is_its_own():
+  """Of held-out rows, of readers that know no batches, and of copies that are read again and again."""
+  alone = _mixture('next_token', 'mlm')
+  known = {'targets': np.full((64, 4), 40, np.int32), 'segment_ids': np.ones((64, 4), np.int32)}
+  expected = corrupt(alone, known, seed=7)['decoder_parts'][:, 0]
+  np.testing.assert_array_equal(_of_batches(alone, 4, 16, place=np.full(64, -1.0)).ravel(), expected)
+  assert (_of_batches(alone, 4, 16).ravel() != expected).any()
+  np.testing.assert_array_equal(
+    _of_batches(dataclasses.replace(alone, static_copies=2), 4, 16).ravel(),
+    corrupt(dataclasses.replace(alone, static_copies=2), known, seed=7)['decoder_parts'][:, 0],
+  )
+
+
+def test_hosts_and_a_resumed_run_agree_on_the_parts():
+  mixed = _mixture('next_token', 'meap', shares={'next_token': 3, 'meap': 1})
+  with source([f'Line {number} of a text, {number * 7919} words.' for number in range(80)], 16) as opened:
+    read = lambda **how: list(itertools.islice(opened.batches(mixed, 8, **how), 3))
+    whole, later = read(), read(skip=1)
+    halves = [read(host=host, num_hosts=2) for host in range(2)]
+  for number, batch in enumerate(whole):
+    assert (batch['decoder_parts'][:, 0] == list(mixed.parts).index('meap')).sum() == 2
+    for name, value in batch.items():
+      np.testing.assert_array_equal(value, np.concatenate([half[number][name] for half in halves]), err_msg=name)
+      if number:
+        np.testing.assert_array_equal(value, later[number - 1][name], err_msg=name)
+
+
 def test_rows_without_an_example_of_one_part_go_to_another():
   mixed, rows = _mixture('salient_span', 'meap', shares={'salient_span': 9, 'meap': 1}), _rows(200)
   rows['salient_ids'][::2] = 0
@@ -155,6 +217,9 @@ def test_losses_are_means_of_each_part_and_their_weighted_sum():
   whole, parted = (jax.jit(lambda p, b, n=n: step.gradients(decoder, scoring, p, b, n)) for n in (1, 4))
   grads, sums = whole(params, batch)
   part = np.asarray(batch['decoder_parts'][:, :1])
+  due = {'next_token': 4, 'mlm': 12}
+  got = {name: (part == number).sum() / due[name] for number, name in enumerate(mixed.parts)}
+  assert got['mlm'] != 1
 
   def means(params):
     """Of each part by itself, under its own rule: what the others score is left out."""
@@ -162,7 +227,7 @@ def test_losses_are_means_of_each_part_and_their_weighted_sum():
     for number, (name, one) in enumerate(mixed.parts.items()):
       mine = batch | {'decoder_loss_weights': batch['decoder_loss_weights'] * (part == number)}
       found[name] = step.loss_sums(decoder, step.Scoring(one, scoring.scored), params, mine)['cross_entropy']
-    return sum(factors[name] * top / bottom for name, (top, bottom) in found.items()), found
+    return sum(factors[name] * got[name] * top / bottom for name, (top, bottom) in found.items()), found
 
   expected, alone = jax.jit(jax.grad(means, has_aux=True))(params)
   for name, (top, bottom) in alone.items():
@@ -175,6 +240,43 @@ def test_losses_are_means_of_each_part_and_their_weighted_sum():
   assert step.coefficients(scoring, shapes) == {f'{name}/cross_entropy': factor for name, factor in factors.items()}
   default = step.Scoring(dataclasses.replace(mixed, weights=None), scoring.scored)
   assert step.coefficients(default, shapes) == {'next_token/cross_entropy': 0.25, 'mlm/cross_entropy': 0.75}
+
+
+@pytest.mark.parametrize('weights', [None, {'a': 0.25, 'b': 0.75}, {'a': 2.0, 'b': 1.0}], ids=str)
+@pytest.mark.parametrize(('count', 'shares'), [(4, (1, 15)), (16, (1, 15)), (10, (1, 2))], ids=str)
+def test_weights_are_as_given_on_average_and_a_row_too_few_is_made_up_for(count, shares, weights):
+  """What a mean loss of 1 of either part adds to the total, over batches of which some may have no row of a part."""
+  mixed = Mixture(parts=dict.fromkeys('ab', _part('next_token')), shares=dict(zip('ab', shares, strict=True)))
+  mixed = dataclasses.replace(mixed, weights=weights)
+  part = _of_batches(mixed, 400, count)
+  one = np.ones((count, 4), np.float32)
+  batches = [
+    {'decoder_parts': np.repeat(row[:, None], 4, axis=1), 'decoder_segment_ids': one, 'decoder_target_tokens': one}
+    for row in part
+  ]
+  terms = [mixed.loss(one, one, batch | {'text_tokens': one[:, 0]}) for batch in batches]
+  for name in 'ab':
+    parted = [term[f'{name}/cross_entropy'] for term in terms]
+    added = [term.coefficient * term.balance * (term.denominator > 0) for term in parted]
+    assert abs(np.mean(added) - mixed.factors[name]) < 5 * np.std(added) / math.sqrt(len(added)) + 1e-6
+  if weights is None:  # the mean over the rows
+    totals = [sum(term.coefficient * term.balance for term in one.values()) for one in terms]
+    np.testing.assert_allclose(totals, 1, rtol=1e-6)
+
+
+def test_an_update_of_a_batch_without_a_part_is_that_of_the_other():
+  """As large, to the last bit that counts, and finite; in one go and in microbatches."""
+  mixed, alone = _mixture('next_token', 'mlm', shares={'next_token': 15, 'mlm': 1}), _part('next_token')
+  params, decoder, rows = _params(), Decoder(CONFIG), _rows(4)
+  batch = _device_batch(mixed, rows)
+  assert (batch['decoder_parts'] == list(mixed.parts).index('next_token')).all()
+  of = lambda objective, n: jax.jit(
+    lambda p, b: step.gradients(decoder, step.Scoring(objective, objective.max_supervised(48)), p, b, n)[0]
+  )(params, batch)
+  expected = of(alone, 1)
+  for n in (1, 2):
+    for one, other in zip(*map(jax.tree.leaves, (of(mixed, n), expected)), strict=True):
+      np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 def test_counts_are_of_each_part():

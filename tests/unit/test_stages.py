@@ -86,6 +86,14 @@ def test_rows_are_those_that_every_part_can_use():
   assert kept.any()
 
 
+def test_held_out_rows_are_read_once_by_each_part_as_its_last_stage_ends():
+  there_and_back = _stages([('next_token', 4), ('mlm', 16), ('next_token', 4)], 24)
+  assert there_and_back.held_out_steps == (HELD_OUT, 19)
+  assert _read_by(there_and_back, there_and_back.held_out_steps) == ['next_token', 'mlm']
+  assert _stages([('next_token', 1), ('next_token', 2)], 3).held_out_steps == (HELD_OUT,)
+  assert TABLE['mlm'].make().held_out_steps == (HELD_OUT,)
+
+
 def test_who_answers_and_how_it_sees():
   staged = _stages([('next_token', 1), ('mlm', 1), ('meap', 1)], 9)
   assert (staged.home, type(staged.answering).__name__) == ('left_to_right', 'MEAP')
