@@ -21,6 +21,7 @@ if TYPE_CHECKING:
   from .base import SpecialTokens as SpecialTokens
   from .bottleneck import Bottleneck as Bottleneck
   from .bpdec import BPDec as BPDec
+  from .budgeted_spans import BudgetedSpans as BudgetedSpans
   from .causal_masked import CausalMasked as CausalMasked
   from .dup_mae import DupMAE as DupMAE
   from .electra import Electra as Electra
@@ -121,6 +122,7 @@ HOMES = {
   'PrefixLM': 'prefix_lm',
   'FillInTheMiddle': 'fill_in_the_middle',
   'SpanCorruption': 'span_corruption',
+  'BudgetedSpans': 'budgeted_spans',
   'NoiseStrategies': 'noise_strategies',
   'TokenReplacement': 'token_replacement',
   'Mixture': 'mixture',

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -12,6 +13,7 @@ from unmask.objectives import (
   base,
   bottleneck,
   bpdec,
+  budgeted_spans,
   causal_masked,
   dup_mae,
   electra,
@@ -169,6 +171,43 @@ def _spans_behind(clean: dict, row: dict) -> np.ndarray:
     assert (edges > 1).all(), 'two spans touch'
     assert (np.diff([*marks, len(targets)]) > 1).all(), 'a span is empty'
   return np.pad(np.array(result, np.int32), (0, len(clean['targets']) - len(result)))
+
+
+def _spans_within_budgets(clean: dict, row: dict) -> np.ndarray:
+  """The text as it is, after it was seen that inputs and targets are of it."""
+  for segment in range(1, clean['segment_ids'].max(initial=0) + 1):
+    mine = row['decoder_segment_ids'] == segment
+    if not mine.any():
+      assert 4 * segment > round(len(clean['targets']) / 2), 'there was room for `bos <mask:0> eos <eoss>`'
+      continue
+    tokens, seen = row['decoder_input_tokens'][mine].tolist(), row['decoder_levels'][mine] == 0
+    text = clean['targets'][clean['segment_ids'] == segment].tolist()
+    _assert_of_text(tokens[: seen.sum()], tokens[seen.sum() :], text)
+  return clean['targets']
+
+
+def _assert_of_text(inputs: list[int], targets: list[int], text: list[int]) -> None:
+  """Targets are one after another of the spans that the inputs leave out; what is not asked for may be any tokens."""
+  word = lambda tokens: ''.join(chr(0x4E00 + token) for token in tokens)
+  holes = [i for i, token in enumerate(inputs) if token in SPECIAL.sentinels]
+  names = [SPECIAL.sentinels[i % len(SPECIAL.sentinels)] for i in range(len(holes))]
+  assert [inputs[i] for i in holes] == names
+  assert (np.diff(holes) > 1).all(), 'two spans touch'
+  assert not holes or inputs.pop() == SPECIAL.end_of_span
+  whole = targets[-1:] == [SPECIAL.end_of_span]  # not cut by the budget
+  marks = [i for i, token in enumerate(targets) if token in SPECIAL.sentinels]
+  asked = [word(targets[a + 1 : b]) for a, b in itertools.pairwise([*marks, len(targets) - whole])]
+  if asked and not whole:
+    asked[-1] += '.*' if asked[-1] else '.+'
+
+  def fits(first: int) -> bool:
+    filled = iter(['.+'] * first + asked + ['.+'] * (len(holes) - first - len(asked)))
+    pattern = ''.join(next(filled) if token in SPECIAL.sentinels else word([token]) for token in inputs)
+    same = names[first : first + len(asked)] == [targets[i] for i in marks]
+    return same and re.fullmatch(pattern, word(text)) is not None
+
+  last = len(holes) - len(asked)
+  assert any(fits(first) for first in ([last] if whole else range(last + 1)))
 
 
 def _middle_put_back(clean: dict, row: dict) -> np.ndarray:
@@ -349,6 +388,7 @@ TABLE = {
     sentinels=True,
     begin=24,
   ),
+  'budgeted_spans': Row(budgeted_spans.BudgetedSpans, _spans_within_budgets, flat=False, sentinels=True),
   'masked_diffusion': Row(masked_diffusion.MaskedDiffusion, _in_place, share=0.495),
   'masked_diffusion_blocks': Row(
     lambda: masked_diffusion.MaskedDiffusion(schedule='cosine', attention=AttentionSpec(ordered=True, block=4)),

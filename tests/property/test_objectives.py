@@ -49,7 +49,7 @@ def test_special_tokens_and_padding_are_left_alone(name, rows_seed, seed):
     for special, here in ((SPECIAL.bos, TABLE[name].begin), (SPECIAL.eos, SPECIAL.eos)):
       assert (inputs[b] == here).sum() == (rows['targets'][b] == special).sum()
     edges = np.isin(rows['targets'][b], [SPECIAL.bos, SPECIAL.eos])
-    if inputs.shape == rows['targets'].shape:
+    if inputs.shape == rows['targets'].shape and not TABLE[name].sentinels:  # spans that are cut out move the rest
       assert not corrupted[b][edges].any()
       clean = np.where(rows['targets'][b] == SPECIAL.bos, TABLE[name].begin, rows['targets'][b])
       np.testing.assert_array_equal(inputs[b][edges], clean[edges])
