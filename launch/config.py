@@ -82,7 +82,7 @@ def _names_in(path: str) -> set[str]:
 
 
 def _ships(path: str) -> bool:
-  return os.path.abspath(path).startswith(os.path.join(_ROOT, 'gin'))
+  return os.path.realpath(path).startswith(os.path.join(os.path.realpath(_ROOT), 'gin'))  # by whatever links
 
 
 def find(path: str) -> str:

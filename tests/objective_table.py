@@ -3,11 +3,26 @@
 import dataclasses
 import itertools
 import math
-import re
 from collections.abc import Callable
 
+import expected_counts
 import numpy as np
 import tensorflow as tf
+from restored import (
+  SPECIAL,
+  answers_scored,
+  begins,
+  copied,
+  expanded,
+  in_place,
+  middle_put_back,
+  rotated,
+  shifted,
+  spans_behind,
+  spans_within_budgets,
+  where_drawn,
+  without_specials,
+)
 from unmask.objectives import (
   answers_only,
   base,
@@ -38,41 +53,6 @@ from unmask.objectives import (
 )
 from unmask.objectives.attention import CAUSAL, AttentionSpec
 
-SPECIAL = base.SpecialTokens(
-  pad=0,
-  eos=1,
-  bos=2,
-  mask=4,
-  end_of_span=5,
-  sentinels=tuple(range(6, 22)),
-  spare=tuple(range(22, 32)),
-  text=(32, 500),
-  fragments=lambda: _fragments(),
-)
-
-
-def _fragments() -> base.Fragments:
-  """Every token has three characters; its parts have ids that tell whose they are: 1000.. left, 2000.. right."""
-  characters, first, cuts = (
-    np.zeros(500, np.int32),
-    np.zeros(500, np.int32),
-    np.arange(2 * 468, dtype=np.int32)[:, None],
-  )
-  characters[32:], first[32:] = 3, 2 * np.arange(468)
-  return base.Fragments(characters, first, 1000 + cuts, 2000 + cuts)
-
-
-def _mended(tokens: list[int]) -> list[int]:
-  """Tokens whose parts stand side by side are whole again."""
-  result = []
-  for token in tokens:
-    if token >= 2000:
-      assert result.pop() == token - 1000, 'the parts of a token do not meet'
-      token = 32 + (token - 2000) // 2
-    result.append(token)
-  assert all(token < 1000 for token in result)
-  return result
-
 
 @dataclasses.dataclass(frozen=True)
 class Row:
@@ -83,6 +63,7 @@ class Row:
     restore: (clean row, features row) -> the tokens that inputs and targets together give back.
     share: share of a full row's text that is corrupted, where the paper gives one.
     exact: the exact number of corrupted positions for a row of n real tokens, where it is exact.
+    expected: how many positions of rows are corrupted on the average, where neither of the two above says it.
     flat: whether each text position is equally likely to be corrupted.
     random: whether copies of a row are corrupted in many ways (False where a row has few things to corrupt).
     draws: whether anything is left to chance.
@@ -97,6 +78,7 @@ class Row:
   restore: Callable[[dict, dict], np.ndarray]
   share: float | None = None
   exact: Callable[[int], int] | None = None
+  expected: Callable[[dict], np.ndarray | float] | None = None
   flat: bool = True
   random: bool = True
   draws: bool = True
@@ -107,198 +89,13 @@ class Row:
   streams: bool = False
 
 
-def _in_place(clean: dict, row: dict) -> np.ndarray:
-  """Inputs where nothing was done, targets where they are scored."""
-  return np.where(row['decoder_loss_weights'] > 0, row['decoder_target_tokens'], row['decoder_input_tokens'])
-
-
-def _where_drawn(clean: dict, row: dict) -> np.ndarray:
-  """Inputs where the generator draws nothing, targets where it does."""
-  assert (row['decoder_loss_weights'] == (row['decoder_segment_ids'] > 0)).all()
-  return np.where(row['decoder_highest'] > 0, row['decoder_target_tokens'], row['decoder_input_tokens'])
-
-
-def _shifted(clean: dict, row: dict) -> np.ndarray:
-  """The first token of each segment from the input, every other from the target one position before."""
-  result = row['decoder_input_tokens'].copy()
-  scored = np.flatnonzero(row['decoder_loss_weights'])
-  result[scored + 1] = row['decoder_target_tokens'][scored]
-  return result
-
-
-def _rotated(clean: dict, row: dict) -> np.ndarray:
-  """Puts the tails back where their sentinels stand."""
-  result = []
-  for segment in range(1, row['decoder_segment_ids'].max(initial=0) + 1):
-    tokens = row['decoder_input_tokens'][row['decoder_segment_ids'] == segment].tolist()
-    marks = [i for i, token in enumerate(tokens) if token in SPECIAL.sentinels]
-    spans = len(marks) // 2
-    assert len(marks) == 2 * spans
-    assert [tokens[i] for i in marks] == list(SPECIAL.sentinels[:spans]) * 2
-    head = tokens[: marks[spans]] if spans else tokens
-    tails, current = {}, None
-    for token in tokens[len(head) :]:
-      if token in SPECIAL.sentinels:
-        current = tails.setdefault(token, [])
-      elif token == SPECIAL.end_of_span:
-        current = None
-      else:
-        current.append(token)
-    assert all(tails.values()), 'a span is empty'
-    for token in head:
-      result += tails.get(token, [token])
-  return np.pad(np.array(result, np.int32), (0, len(clean['targets']) - len(result)))
-
-
-def _spans_behind(clean: dict, row: dict) -> np.ndarray:
-  """Puts span corruption's targets back into its inputs; they are apart by what sees what."""
-  result = []
-  for segment in range(1, row['decoder_segment_ids'].max(initial=0) + 1):
-    mine = row['decoder_segment_ids'] == segment
-    tokens, seen = row['decoder_input_tokens'][mine].tolist(), row['decoder_levels'][mine] == 0
-    inputs, targets = tokens[: seen.sum()], tokens[seen.sum() :]
-    assert seen[: len(inputs)].all()
-    if targets:
-      assert inputs.pop() == targets.pop() == SPECIAL.end_of_span
-      # The first sentinel is the last input; what follows is predicted, so it stands among the targets.
-    marks = [i for i, token in enumerate(targets) if token in SPECIAL.sentinels]
-    order = [SPECIAL.sentinels[i % len(SPECIAL.sentinels)] for i in range(len(marks))]
-    assert [targets[i] for i in marks] == order == [token for token in inputs if token in SPECIAL.sentinels]
-    tails = iter([targets[a + 1 : b] for a, b in itertools.pairwise([*marks, len(targets)])])
-    for token in inputs:
-      result += next(tails) if token in SPECIAL.sentinels else [token]
-    edges = np.diff([-1, *(i for i, token in enumerate(inputs) if token in SPECIAL.sentinels)])
-    assert (edges > 1).all(), 'two spans touch'
-    assert (np.diff([*marks, len(targets)]) > 1).all(), 'a span is empty'
-  return np.pad(np.array(result, np.int32), (0, len(clean['targets']) - len(result)))
-
-
-def _spans_within_budgets(clean: dict, row: dict) -> np.ndarray:
-  """The text as it is, after it was seen that inputs and targets are of it."""
-  for segment in range(1, clean['segment_ids'].max(initial=0) + 1):
-    mine = row['decoder_segment_ids'] == segment
-    if not mine.any():
-      assert 4 * segment > round(len(clean['targets']) / 2), 'there was room for `bos <mask:0> eos <eoss>`'
-      continue
-    tokens, seen = row['decoder_input_tokens'][mine].tolist(), row['decoder_levels'][mine] == 0
-    text = clean['targets'][clean['segment_ids'] == segment].tolist()
-    _assert_of_text(tokens[: seen.sum()], tokens[seen.sum() :], text)
-  return clean['targets']
-
-
-def _assert_of_text(inputs: list[int], targets: list[int], text: list[int]) -> None:
-  """Targets are one after another of the spans that the inputs leave out; what is not asked for may be any tokens."""
-  word = lambda tokens: ''.join(chr(0x4E00 + token) for token in tokens)
-  holes = [i for i, token in enumerate(inputs) if token in SPECIAL.sentinels]
-  names = [SPECIAL.sentinels[i % len(SPECIAL.sentinels)] for i in range(len(holes))]
-  assert [inputs[i] for i in holes] == names
-  assert (np.diff(holes) > 1).all(), 'two spans touch'
-  assert not holes or inputs.pop() == SPECIAL.end_of_span
-  whole = targets[-1:] == [SPECIAL.end_of_span]  # not cut by the budget
-  marks = [i for i, token in enumerate(targets) if token in SPECIAL.sentinels]
-  asked = [word(targets[a + 1 : b]) for a, b in itertools.pairwise([*marks, len(targets) - whole])]
-  if asked and not whole:
-    asked[-1] += '.*' if asked[-1] else '.+'
-
-  def fits(first: int) -> bool:
-    filled = iter(['.+'] * first + asked + ['.+'] * (len(holes) - first - len(asked)))
-    pattern = ''.join(next(filled) if token in SPECIAL.sentinels else word([token]) for token in inputs)
-    same = names[first : first + len(asked)] == [targets[i] for i in marks]
-    return same and re.fullmatch(pattern, word(text)) is not None
-
-  last = len(holes) - len(asked)
-  assert any(fits(first) for first in ([last] if whole else range(last + 1)))
-
-
-def _middle_put_back(clean: dict, row: dict) -> np.ndarray:
-  """Prefix, middle and suffix in their order, and cut tokens whole again."""
-  pre, suf, mid = SPECIAL.spare[3:6]
-  result = []
-  for segment in range(1, row['decoder_segment_ids'].max(initial=0) + 1):
-    tokens = row['decoder_input_tokens'][row['decoder_segment_ids'] == segment].tolist()
-    if pre in tokens:
-      assert [tokens.count(mark) for mark in (pre, suf, mid, SPECIAL.end_of_span)] == [1] * 4
-      end = tokens.index(SPECIAL.end_of_span)
-      begin, prefix = tokens[: tokens.index(pre)], tokens[tokens.index(pre) + 1 : tokens.index(suf)]
-      suffix, middle = tokens[tokens.index(suf) + 1 : tokens.index(mid)], tokens[tokens.index(mid) + 1 : end]
-      tokens = begin + _mended(prefix + middle + suffix) + tokens[end + 1 :]  # SPM has its prefix before the middle
-    result += tokens
-  return np.pad(np.array(result, np.int32), (0, len(clean['targets']) - len(result)))
-
-
-def _without_specials(clean: dict, row: dict) -> np.ndarray:
-  """What is left without the special tokens, which stand side by side."""
-  special = np.isin(row['decoder_input_tokens'], SPECIAL.spare[6:])
-  np.testing.assert_array_equal(special, row['decoder_groups'] == 1)
-  tokens = row['decoder_input_tokens'][~special & (row['decoder_segment_ids'] > 0)]
-  return np.pad(tokens, (0, len(clean['targets']) - len(tokens)))
-
-
-def _expanded(clean: dict, row: dict) -> np.ndarray:
-  """The text, with the targets of the typed masks in place of the [MASK] whose position they have."""
-  segments, typed, place = row['decoder_segment_ids'], row['decoder_groups'] > 0, row['decoder_positions']
-  np.testing.assert_array_equal(typed, row['decoder_loss_weights'] > 0)
-  result, asked = [], 0
-  for i in np.flatnonzero((segments > 0) & ~typed):
-    masked = row['decoder_ngrams'][i] > 0
-    assert masked == (row['decoder_input_tokens'][i] == SPECIAL.mask)
-    behind = np.flatnonzero(typed & (segments == segments[i]) & (place == place[i])) if masked else []
-    tokens = row['decoder_target_tokens'][behind] if masked else row['decoder_input_tokens'][[i]]
-    if masked:
-      assert row['decoder_input_tokens'][behind].tolist() == list(SPECIAL.sentinels[: len(behind)])
-      assert (len(behind) > 1) == (row['decoder_ngrams'][i] > 1)
-    result += tokens.tolist()
-    asked += len(behind)
-  assert asked == typed.sum()
-  return np.pad(np.array(result, np.int32), (0, len(clean['targets']) - len(result)))
-
-
-def _begins(restore: Callable[[dict, dict], np.ndarray], begin: int) -> Callable[[dict, dict], np.ndarray]:
-  """As `restore`, with `bos` where segments begin with another token."""
-
-  def restored(clean: dict, row: dict) -> np.ndarray:
-    tokens = restore(clean, row)
-    assert ((tokens == begin) == (clean['targets'] == SPECIAL.bos)).all()
-    return np.where(tokens == begin, SPECIAL.bos, tokens)
-
-  return restored
-
-
-def _copied(joined: bool) -> Callable[[dict, dict], np.ndarray]:
-  """The original, after the copies behind it were held against it; `joined` says how their segments are numbered."""
-
-  def restore(clean: dict, row: dict) -> np.ndarray:
-    length = len(clean['targets'])
-    original, segments = row['decoder_input_tokens'][:length], row['decoder_segment_ids'][:length]
-    copy, behind = row['decoder_input_tokens'][length:].copy(), row['decoder_segment_ids'][length:]
-    scored = np.flatnonzero(row['decoder_loss_weights'][length:])
-    assert (copy[scored + 1] == SPECIAL.mask).all()
-    copy[scored + 1] = row['decoder_target_tokens'][length:][scored]
-    np.testing.assert_array_equal(copy[behind > 0], original[behind > 0])
-    np.testing.assert_array_equal(behind[behind > 0], (segments + (0 if joined else segments.max()))[behind > 0])
-    for segment in range(1, segments.max() + 1):
-      answer = (segments == segment) & (clean['answer_ids'] > 0) & SPECIAL.is_text(clean['targets'])
-      masked = (row['decoder_input_tokens'][length:] == SPECIAL.mask) & (segments == segment)
-      long = answer.sum() > 8
-      assert masked.sum() == (max(1, int(0.1 * answer.sum())) if long else 0)
-      assert not masked[~answer].any()
-      assert (behind[segments == segment] > 0).all() == long
-    answers = (clean['answer_ids'] > 0) & (segments > 0)
-    np.testing.assert_array_equal(np.flatnonzero(row['decoder_loss_weights'][:length]) + 1, np.flatnonzero(answers))
-    return original
-
-  return restore
-
-
-def _answers_scored(clean: dict, row: dict) -> np.ndarray:
-  """The text as it is, after it was seen that what is scored are the answers, each token from the one before it."""
-  answers = (clean['answer_ids'] > 0) & (clean['segment_ids'] > 0)
-  np.testing.assert_array_equal(np.flatnonzero(row['decoder_loss_weights']) + 1, np.flatnonzero(answers))
-  return _shifted(clean, row)
-
-
 def _budget(rate: float) -> Callable[[int], int]:
   return lambda n: max(1, round(n * rate))
+
+
+def _of_answer(n: int) -> int:
+  """A tenth of the answer, which is all behind the first third, without its end."""
+  return max(1, int(0.1 * (n - n // 3 - 1)))
 
 
 def _t5_moved(rate: float, mean_length: float) -> Callable[[int], int]:
@@ -313,122 +110,195 @@ def _t5_moved(rate: float, mean_length: float) -> Callable[[int], int]:
 
 
 TABLE = {
-  'next_token': Row(next_token.NextToken, _shifted, share=0.0, exact=lambda n: 0, draws=False),
-  'causal_masked': Row(lambda: causal_masked.CausalMasked(spans_per_row=16), _rotated, flat=False),
-  'meap': Row(meap.MEAP, _shifted, share=0.15, exact=lambda n: max(1, int(n * 0.15)), flat=True),
-  'mlm': Row(masked_lm.MaskedLM, _in_place, share=0.15, exact=_budget(0.15), hides=False),
+  'next_token': Row(next_token.NextToken, shifted, share=0.0, exact=lambda n: 0, draws=False),
+  'causal_masked': Row(
+    lambda: causal_masked.CausalMasked(spans_per_row=16),
+    rotated,
+    expected=expected_counts.causal_masked,
+    flat=False,
+  ),
+  'meap': Row(meap.MEAP, shifted, share=0.15, exact=lambda n: max(1, int(n * 0.15)), flat=True),
+  'mlm': Row(masked_lm.MaskedLM, in_place, share=0.15, exact=_budget(0.15), hides=False),
   'mlm_mask_only': Row(
-    lambda: masked_lm.MaskedLM(rate=0.4, mask_prob=1.0, random_prob=0.0), _in_place, share=0.4, exact=_budget(0.4)
+    lambda: masked_lm.MaskedLM(rate=0.4, mask_prob=1.0, random_prob=0.0),
+    in_place,
+    share=0.4,
+    exact=_budget(0.4),
   ),
   'mlm_bernoulli': Row(
-    lambda: masked_lm.MaskedLM(rate=0.3, mask_prob=1.0, random_prob=0.0, selection='bernoulli'), _in_place, share=0.3
+    lambda: masked_lm.MaskedLM(rate=0.3, mask_prob=1.0, random_prob=0.0, selection='bernoulli'),
+    in_place,
+    share=0.3,
   ),
   'mntp': Row(
     lambda: masked_lm.MaskedLM(shifted=True, rate=0.2, mask_prob=1.0, random_prob=0.0),
-    _shifted,
+    shifted,
     share=0.2,
     exact=_budget(0.2),
   ),
-  'whole_word': Row(lambda: masked_lm.MaskedLM(unit='word'), _in_place, share=0.15, hides=False),
-  'pmi_masking': Row(pmi_masking.PMIMasking, _in_place, share=0.15, hides=False),
-  'salient_span': Row(salient_span.SalientSpan, _in_place, flat=False, random=False),
+  'whole_word': Row(lambda: masked_lm.MaskedLM(unit='word'), in_place, share=0.15, hides=False),
+  'pmi_masking': Row(pmi_masking.PMIMasking, in_place, share=0.15, hides=False),
+  'salient_span': Row(
+    salient_span.SalientSpan,
+    in_place,
+    expected=expected_counts.one_salient_span(),
+    flat=False,
+    random=False,
+  ),
   'random_span': Row(
-    random_span.RandomSpan, _in_place, share=0.15, exact=lambda n: math.ceil(n * 0.15), flat=False, hides=False
+    random_span.RandomSpan, in_place, share=0.15, exact=lambda n: math.ceil(n * 0.15), flat=False, hides=False
   ),
-  'salient_text_to_text': Row(salient_text_to_text.SalientTextToText, _rotated, flat=False, random=False),
+  'salient_text_to_text': Row(
+    salient_text_to_text.SalientTextToText,
+    rotated,
+    expected=expected_counts.one_salient_span(more=3),  # two sentinels and an end
+    flat=False,
+    random=False,
+  ),
   'meap_fine_tuning': Row(
-    lambda: meap_fine_tuning.MEAPFineTuning(min_answer=8), _copied(joined=True), flat=False, random=False, copies=True
-  ),
-  'meap_fine_tuning_separate': Row(
-    lambda: meap_fine_tuning.MEAPFineTuning(min_answer=8, form='separate'),
-    _copied(joined=False),
+    lambda: meap_fine_tuning.MEAPFineTuning(min_answer=8),
+    copied(joined=True),
+    exact=_of_answer,
     flat=False,
     random=False,
     copies=True,
   ),
-  'bottleneck': Row(lambda: bottleneck.Bottleneck(rate=0.9), _without_specials, flat=False),
-  'bottleneck_of_three': Row(
-    lambda: bottleneck.Bottleneck(rate=1.0, specials=3, room=12), _without_specials, exact=lambda n: 3, flat=False
+  'meap_fine_tuning_separate': Row(
+    lambda: meap_fine_tuning.MEAPFineTuning(min_answer=8, form='separate'),
+    copied(joined=False),
+    exact=_of_answer,
+    flat=False,
+    random=False,
+    copies=True,
   ),
-  'forgetful_causal': Row(forgetful_causal.ForgetfulCausal, _shifted, share=0.075),
+  'bottleneck': Row(lambda: bottleneck.Bottleneck(rate=0.9), without_specials, expected=lambda rows: 0.9, flat=False),
+  'bottleneck_of_three': Row(
+    lambda: bottleneck.Bottleneck(rate=1.0, specials=3, room=12),
+    without_specials,
+    exact=lambda n: 3,
+    flat=False,
+  ),
+  'forgetful_causal': Row(forgetful_causal.ForgetfulCausal, shifted, share=0.075),
   'forgetful_causal_fixed': Row(
     lambda: forgetful_causal.ForgetfulCausal(fixed_rate=0.3, max_rate=0.15),
-    _shifted,
+    shifted,
     share=0.3,
     exact=lambda n: round(0.3 * n),
   ),
-  'fill_in_the_middle': Row(fill_in_the_middle.FillInTheMiddle, _middle_put_back, flat=False),
-  'fill_in_the_middle_tokens': Row(
-    lambda: fill_in_the_middle.FillInTheMiddle(rate=1.0, split='token', room=40), _middle_put_back, flat=False
+  'fill_in_the_middle': Row(
+    fill_in_the_middle.FillInTheMiddle,
+    middle_put_back,
+    expected=expected_counts.fill_in_the_middle(0.5, characters=3),
+    flat=False,
   ),
-  'answers_only': Row(answers_only.AnswersOnly, _answers_scored, share=0.0, exact=lambda n: 0, flat=False, draws=False),
+  'fill_in_the_middle_tokens': Row(
+    lambda: fill_in_the_middle.FillInTheMiddle(rate=1.0, split='token', room=40),
+    middle_put_back,
+    expected=expected_counts.fill_in_the_middle(1.0, characters=1),
+    flat=False,
+  ),
+  'answers_only': Row(answers_only.AnswersOnly, answers_scored, share=0.0, exact=lambda n: 0, flat=False, draws=False),
   'answers_only_causal': Row(
     lambda: answers_only.AnswersOnly(attention=CAUSAL),
-    _answers_scored,
+    answers_scored,
     share=0.0,
     exact=lambda n: 0,
     flat=False,
     draws=False,
   ),
-  'prefix_lm': Row(prefix_lm.PrefixLM, _shifted, share=0.0, exact=lambda n: 0, flat=False),
+  'prefix_lm': Row(prefix_lm.PrefixLM, shifted, share=0.0, exact=lambda n: 0, flat=False),
   'prefix_lm_mode': Row(
-    lambda: prefix_lm.PrefixLM(mode=1), _begins(_shifted, 23), share=0.0, exact=lambda n: 0, flat=False, begin=23
+    lambda: prefix_lm.PrefixLM(mode=1),
+    begins(shifted, 23),
+    share=0.0,
+    exact=lambda n: 0,
+    flat=False,
+    begin=23,
   ),
   'prefix_lm_causal': Row(
-    lambda: prefix_lm.PrefixLM(attention=CAUSAL), _shifted, share=0.0, exact=lambda n: 0, flat=False
+    lambda: prefix_lm.PrefixLM(attention=CAUSAL), shifted, share=0.0, exact=lambda n: 0, flat=False
   ),
   'span_corruption': Row(
-    span_corruption.SpanCorruption, _spans_behind, exact=_t5_moved(0.15, 3.0), flat=False, sentinels=True
+    span_corruption.SpanCorruption, spans_behind, exact=_t5_moved(0.15, 3.0), flat=False, sentinels=True
+  ),
+  'span_corruption_causal': Row(
+    lambda: span_corruption.SpanCorruption(attention=CAUSAL),
+    spans_behind,
+    spans_within_budgets,
+    exact=_t5_moved(0.15, 3.0),
+    flat=False,
+    sentinels=True,
   ),
   'span_corruption_extreme': Row(
     lambda: span_corruption.SpanCorruption(rate=0.5, mean_length=2.0, mode=2),
-    _begins(_spans_behind, 24),
+    begins(spans_behind, 24),
     exact=_t5_moved(0.5, 2.0),
     flat=False,
     sentinels=True,
     begin=24,
   ),
-  'budgeted_spans': Row(budgeted_spans.BudgetedSpans, _spans_within_budgets, flat=False, sentinels=True),
-  'masked_diffusion': Row(masked_diffusion.MaskedDiffusion, _in_place, share=0.495),
+  'budgeted_spans': Row(budgeted_spans.BudgetedSpans, spans_within_budgets, flat=False, sentinels=True),
+  'masked_diffusion': Row(masked_diffusion.MaskedDiffusion, in_place, share=0.495),
   'masked_diffusion_blocks': Row(
     lambda: masked_diffusion.MaskedDiffusion(schedule='cosine', attention=AttentionSpec(ordered=True, block=4)),
-    _in_place,
+    in_place,
     share=0.632,
   ),
-  'electra': Row(electra.Electra, _where_drawn, share=0.15, exact=_budget(0.15), hides=False),
-  'ernie_gram': Row(lambda: ernie_gram.ERNIEGram(classes=64), _expanded, streams=True),
-  'guided_masking': Row(guided_masking.GuidedMasking, _in_place, share=0.15, exact=_budget(0.15), hides=False),
-  'dup_mae': Row(dup_mae.DupMAE, _in_place, share=0.3, hides=False),
+  'electra': Row(electra.Electra, where_drawn, share=0.15, exact=_budget(0.15), hides=False),
+  'ernie_gram': Row(
+    lambda: ernie_gram.ERNIEGram(classes=64), expanded, expected=expected_counts.boundaries(0.15), streams=True
+  ),
+  'guided_masking': Row(guided_masking.GuidedMasking, in_place, share=0.15, exact=_budget(0.15), hides=False),
+  'dup_mae': Row(dup_mae.DupMAE, in_place, share=0.3, hides=False),
   'dup_mae_last': Row(
     lambda: dup_mae.DupMAE(attention=CAUSAL, bottleneck='last', unit='token'),
-    _in_place,
+    in_place,
     share=0.3,
     exact=_budget(0.3),
     hides=False,
   ),
-  'bpdec': Row(bpdec.BPDec, _in_place, share=0.15, exact=_budget(0.15), hides=False),
+  'bpdec': Row(bpdec.BPDec, in_place, share=0.15, exact=_budget(0.15), hides=False),
   'bpdec_shifted': Row(
     lambda: bpdec.BPDec(shifted=True, mask_prob=1.0, random_prob=0.0, rate=0.2, layers=1),
-    _shifted,
+    shifted,
     share=0.2,
     exact=_budget(0.2),
   ),
-  'noise_strategies': Row(noise_strategies.NoiseStrategies, _in_place, flat=False),
-  'token_replacement': Row(token_replacement.TokenReplacement, _in_place, share=0.491, hides=False),
-  'salient_span_budget': Row(lambda: salient_span.SalientSpan(form='budget'), _in_place, flat=False),
+  'noise_strategies': Row(
+    noise_strategies.NoiseStrategies, in_place, expected=expected_counts.noise_strategies, flat=False
+  ),
+  'token_replacement': Row(token_replacement.TokenReplacement, in_place, share=0.491, hides=False),
+  'salient_span_budget': Row(
+    lambda: salient_span.SalientSpan(form='budget'),
+    in_place,
+    expected=expected_counts.salient_budget(0.15),
+    flat=False,
+  ),
 }
 
 
 def corrupt(
   objective: base.Objective, rows: dict[str, np.ndarray], seed: int = 0, epoch: int = 0, first: int = 0
 ) -> dict:
-  """Features of rows numbered from `first`, NumPy in and out."""
+  """Features of rows numbered from `first`, NumPy in and out; eager, which for a few calls costs less than a graph."""
+  features = preprocessor.corrupt_block(objective, SPECIAL, seed)(_known(rows, epoch, first))
+  return {name: value.numpy() for name, value in features.items()}
+
+
+def corruption(objective: base.Objective, seed: int = 0) -> Callable[..., dict]:
+  """`corrupt` of one objective and seed, as a graph."""
+  block = tf.function(preprocessor.corrupt_block(objective, SPECIAL, seed), autograph=False)
+
+  def made(rows: dict[str, np.ndarray], epoch: int = 0, first: int = 0) -> dict:
+    return {name: value.numpy() for name, value in block(_known(rows, epoch, first)).items()}
+
+  return made
+
+
+def _known(rows: dict[str, np.ndarray], epoch: int, first: int) -> dict:
   count = len(rows['targets'])
   known = {'example_id': np.arange(first, first + count), 'epoch': np.full(count, epoch)}
-  features = preprocessor.corrupt_block(objective, SPECIAL, seed)(
-    {name: tf.constant(value) for name, value in (rows | known).items()}
-  )
-  return {name: value.numpy() for name, value in features.items()}
+  return {name: tf.constant(value) for name, value in (rows | known).items()}
 
 
 def make_rows(generator: np.random.Generator, count: int, length: int, segments: int = 3, full: bool = False) -> dict:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ...objectives.embedding import Embedding
-from ...objectives.scorers import Infill, PseudoLikelihood, SpanInfill
+from ...objectives.scorers import FillIn, Infill, PseudoLikelihood, SpanInfill
 
 if TYPE_CHECKING:
   from .hugging_face import Facts
@@ -19,6 +19,10 @@ model = {classes}.from_pretrained(FOLDER{more})
 _INFILL = """
 It was trained to fill in spans at the end of a text: write `<mask:0>` where the span is missing, the rest of the text,
 `<mask:0>` once more, and let it generate until `<eoss>`. Without a `<mask:0>` it goes on with the text.
+"""
+_FILL_IN = """
+It was trained to fill in the middle of a text: write `<special:3>`, what stands before it, `<special:4>`, what stands
+behind it, `<special:5>`, and let it generate until `<eoss>`. Without these it goes on with the text.
 """
 _BIDIRECTIONAL = """
 **This is not a causal model.** In {where} a position sees the tokens to its right as well, so it cannot generate text
@@ -94,7 +98,7 @@ def text(facts: 'Facts', embedding: Embedding, named: Callable[[int], str]) -> s
   if not causal:
     parts.append(_not_causal(facts))
   elif isinstance(facts.scorer, Infill):
-    parts.append(_SPANS if isinstance(facts.scorer, SpanInfill) else _INFILL)
+    parts.append({SpanInfill: _SPANS, FillIn: _FILL_IN}.get(type(facts.scorer), _INFILL))
   parts += [
     *([f'\n{facts.objective.note}\n'] if facts.objective.note else []),
     *([_vector(embedding, named)] if embedding.reads != 'text' else []),

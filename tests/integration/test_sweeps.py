@@ -142,7 +142,8 @@ SHIPPED = {
 }
 
 
-ELSEWHERE = {'core', 'core_3M', 'architecture_objective', 'guided_masking'}  # see test_road, and the chains below
+# See test_road, test_architecture_grid, and the chains below.
+ELSEWHERE = {'core', 'core_3M', 'architecture_objective', 'guided_masking'}
 
 
 def test_every_sweep_is_known():
