@@ -22,7 +22,6 @@ from unmask.objectives import (
   random_span,
   salient_span,
   schedules,
-  span_corruption,
 )
 from unmask.objectives.attention import BIDIRECTIONAL, AttentionSpec
 
@@ -299,57 +298,6 @@ def test_bad_settings_are_named(make, match):
     make()
 
 
-def _t5_noise(generator: np.random.Generator, length: int, rate: float, mean_length: float) -> np.ndarray:
-  """t5's `random_spans_noise_mask` of one text, written plainly: bool [length]."""
-  noise = min(max(int(np.round(length * rate)), 1), length - 1)
-  spans = max(int(np.round(noise / mean_length)), 1)
-
-  def segmentation(items: int) -> list[int]:
-    cuts = 1 + np.sort(generator.permutation(items - 1)[: spans - 1])
-    return np.diff([0, *cuts, items]).tolist()
-
-  mask = []
-  for kept, cut in zip(segmentation(length - noise), segmentation(noise), strict=True):
-    mask += [False] * kept + [True] * cut
-  return np.array(mask)
-
-
-@pytest.mark.parametrize(('rate', 'mean_length'), [(0.15, 3.0), (0.5, 3.0), (0.5, 8.0)])
-def test_t5_spans_are_distributed_as_its_own(rate, mean_length):
-  """Where noise is, and how long its spans are, over many copies of a text without its document's end."""
-  count, length = 6000, 40
-  rows = documents(1, length)
-  rows['targets'][0, -1] = SPECIAL.text[0]
-  rows = {name: np.repeat(value, count, axis=0) for name, value in rows.items()}
-  objective = span_corruption.SpanCorruption(rate=rate, mean_length=mean_length)
-  features = corrupt(objective, rows)
-  entry = dataclasses.replace(TABLE['span_corruption'], make=lambda: objective)
-  inputs, seen = features['decoder_input_tokens'], features['decoder_levels'] == 0
-  assert entry.restore(*({name: value[0] for name, value in side.items()} for side in (rows, features))) is not None
-  generator = np.random.default_rng(0)
-  theirs = np.array([_t5_noise(generator, length, rate, mean_length) for _ in range(count)])
-  ours = np.array([_noise_of(inputs[b][seen[b]], inputs[b][~seen[b]], length) for b in range(count)])
-  assert (ours.sum(axis=1) == theirs.sum(axis=1)).all()
-  free = theirs.mean(axis=0) * (1 - theirs.mean(axis=0)) > 0  # the first is never noise, the last always
-  assert (ours.mean(axis=0)[~free] == theirs.mean(axis=0)[~free]).all()
-  share = (ours.mean(axis=0) + theirs.mean(axis=0))[free] / 2
-  z = (ours.mean(axis=0) - theirs.mean(axis=0))[free] / np.sqrt(2 * share * (1 - share) / count)
-  assert np.abs(z).max() < 4.2, z  # of 40 normal numbers one in a thousand times
-  pairs = [(x[:, 1:] & x[:, :-1]).mean(axis=0) for x in (ours, theirs)]  # how long spans are
-  assert np.abs(pairs[0] - pairs[1]).max() < 4.2 * np.sqrt(0.5 / count)
-
-
-def _noise_of(inputs: np.ndarray, targets: np.ndarray, length: int) -> np.ndarray:
-  """Which tokens of a text were cut out, bool [length]."""
-  marks = [i for i, token in enumerate(targets) if token in SPECIAL.sentinels]
-  sizes = iter(np.diff([*marks, len(targets) - 1]) - 1)
-  mask = []
-  for token in inputs[:-1]:
-    mask += [True] * next(sizes) if token in SPECIAL.sentinels else [False]
-  assert len(mask) == length
-  return np.array(mask)
-
-
 def test_forgotten_tokens_are_seen_by_themselves_alone():
   features = corrupt(forgetful_causal.ForgetfulCausal(), documents(2000, 102))
   shares = features['corrupted'].sum(axis=1) / 102
@@ -361,35 +309,6 @@ def test_forgotten_tokens_are_seen_by_themselves_alone():
   assert not table[:, 1].any()
   assert table[:, 0].all()
   assert (features['decoder_loss_weights'].sum(axis=1) == 101).all()
-
-
-def test_t5_lengths():
-  """Inputs of 512 are 568 tokens of text with 114 targets; 128: 141 and 29; spans of 64 at one half: 1,007 and 513."""
-  for inputs, text, targets, how in ((512, 568, 114, ()), (128, 141, 29, ()), (512, 1007, 513, (0.5, 64.0))):
-    assert span_corruption.text_length(inputs, *how) == text
-    assert span_corruption.lengths(text, *how)[2:] == (inputs, targets)
-  features = corrupt(span_corruption.SpanCorruption(), documents(50, 568))
-  assert (features['decoder_segment_ids'] > 0).all()
-  assert ((features['decoder_levels'] == 0).sum(axis=1) == 512).all()
-  assert (features['decoder_loss_weights'].sum(axis=1) == 114).all()
-  assert np.isin(features['decoder_input_tokens'], SPECIAL.sentinels).sum(axis=1).tolist() == [56] * 50
-
-
-def test_a_row_of_documents_is_cut_as_much_as_one_text():
-  """Noise and spans are dealt out by length; what more ends take, fewer spans give back."""
-  objective = span_corruption.SpanCorruption()
-  for documents_ in (2, 3, 6):
-    rows = make_rows(np.random.default_rng(0), 400, 128, segments=documents_, full=True)
-    features = corrupt(objective, rows)
-    tokens, pieces = (rows['segment_ids'] > 0).sum(axis=1), rows['segment_ids'].max(axis=1)
-    noise = features['decoder_loss_weights'].sum(axis=1) - np.isin(
-      features['decoder_target_tokens'] * (features['decoder_loss_weights'] > 0),
-      [*SPECIAL.sentinels, SPECIAL.end_of_span],
-    ).sum(axis=1)
-    wanted = np.array([span_corruption.lengths(n).noise for n in tokens])
-    assert (noise <= wanted).all()
-    assert noise[pieces == 1].tolist() == wanted[pieces == 1].tolist()
-    assert noise.sum() / wanted.sum() > 0.8
 
 
 def test_prefixes_are_of_any_length_alike():
