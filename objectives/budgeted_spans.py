@@ -37,13 +37,13 @@ class BudgetedSpans(base.Objective):
     input_share: the budget of a row's inputs, sentinels and ends included, as a share of the row's text; one half is
       4M's for its longest texts (128 of 256).
     target_share: the same of its targets.
-    keep: p before it backs off; None draws it for every document, uniform in [0, 1), as the released code does.
+    keep_prob: p before it backs off; None draws it for every document, uniform in [0, 1), as the released code does.
   """
 
   attention: AttentionSpec = PREFIX
   input_share: float = 0.5
   target_share: float = 0.5
-  keep: float | None = None
+  keep_prob: float | None = None
 
   home: ClassVar[str] = 'infill'
 
@@ -51,8 +51,8 @@ class BudgetedSpans(base.Objective):
     super().__post_init__()
     base.require_prob('BudgetedSpans.input_share', self.input_share, 0.01, 2.0)
     base.require_prob('BudgetedSpans.target_share', self.target_share, 0.01, 2.0)
-    if self.keep is not None:
-      base.require_prob('BudgetedSpans.keep', self.keep)
+    if self.keep_prob is not None:
+      base.require_prob('BudgetedSpans.keep_prob', self.keep_prob)
 
   @property
   def more_features(self):
@@ -116,11 +116,11 @@ class BudgetedSpans(base.Objective):
   def _masked(self, able: tf.Tensor, segments: tf.Tensor, seeds: tf.Tensor, budget: int) -> tf.Tensor:
     """Which of the tokens that may be masked are, bool [batch, length]: the first draw whose inputs fit."""
     batch, length = tf.shape(segments)[0], segments.shape[1]
-    if self.keep is None:
+    if self.keep_prob is None:
       drawn = random.uniform(seeds, _KEEP, tf.maximum(tf.reduce_max(segments), 0) + 1)
       keep = tf.gather(drawn, segments, batch_dims=1)
     else:
-      keep = tf.fill(tf.shape(segments), tf.constant(self.keep, tf.float32))
+      keep = tf.fill(tf.shape(segments), tf.constant(self.keep_prob, tf.float32))
 
     def draw(tries: tf.Tensor, masked: tf.Tensor, over: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
       share = tf.where(tries < _TRIES, tf.pow(_BACK_OFF, tf.cast(tries, tf.float32)), 0.0)

@@ -32,7 +32,7 @@ def _places(features: dict, side: np.ndarray, length: int) -> np.ndarray:
 @pytest.mark.parametrize(('keep', 'inputs', 'targets'), [(0.5, 0.75, 0.75), (0.85, 0.98, 0.28), (1.0, 1.0, 0.0)])
 def test_lengths_per_token(keep, inputs, targets):
   """p + p (1 - p) and (1 - p) + p (1 - p) a token, of a text of many."""
-  features = corrupt(BudgetedSpans(keep=keep, **AMPLE), documents(300, 514))
+  features = corrupt(BudgetedSpans(keep_prob=keep, **AMPLE), documents(300, 514))
   read, asked = (side.sum(axis=1).mean() for side in _sides(features))
   ends = keep < 1
   assert (read - 2 - ends) / 512 == pytest.approx(inputs, abs=0.006)  # without `bos`, `eos` and the ends
@@ -127,7 +127,7 @@ def test_documents_draw_their_own_rates():
 
 def test_no_budget_is_too_small_for_the_back_off():
   """Nothing is kept but what marks a document, if nothing else fits; and what has no room even so is not read."""
-  features = corrupt(BudgetedSpans(keep=1.0, input_share=0.1), documents(50, 40))
+  features = corrupt(BudgetedSpans(keep_prob=1.0, input_share=0.1), documents(50, 40))
   assert (
     features['decoder_input_tokens'][:, :4].tolist()
     == [[SPECIAL.bos, SPECIAL.sentinels[0], SPECIAL.eos, SPECIAL.end_of_span]] * 50
@@ -137,5 +137,5 @@ def test_no_budget_is_too_small_for_the_back_off():
   assert (features['decoder_segment_ids'].max(axis=1) == np.minimum(rows['segment_ids'].max(axis=1), 2)).all()
   with pytest.raises(UserError, match='room for 3 inputs and 15 targets in rows of 30 tokens'):
     BudgetedSpans(input_share=0.1).check(30)
-  with pytest.raises(UserError, match=r'keep is 1\.5'):
-    BudgetedSpans(keep=1.5)
+  with pytest.raises(UserError, match=r'keep_prob is 1\.5'):
+    BudgetedSpans(keep_prob=1.5)
