@@ -61,6 +61,7 @@ if TYPE_CHECKING:
   from .scorers import PrefixLeftToRight as PrefixLeftToRight
   from .scorers import PseudoLikelihood as PseudoLikelihood
   from .scorers import SpanInfill as SpanInfill
+  from .scorers import SuffixFirst as SuffixFirst
   from .scoring import Query as Query
   from .scoring import Scorer as Scorer
   from .scoring import ScoringRow as ScoringRow
@@ -91,6 +92,7 @@ HOMES = {
   'Infill': 'scorers',
   'PrefixLeftToRight': 'scorers',
   'SpanInfill': 'scorers',
+  'SuffixFirst': 'scorers',
   'Networks': 'networks',
   'Tower': 'networks',
   'Detector': 'networks',

@@ -61,7 +61,16 @@ class AttentionSpec:
   @property
   def always_ordered(self) -> bool:
     """True if no layer lets a token see a later one, but for what the rows' own levels allow."""
-    return self.block == 1 and (self.ordered if isinstance(self.ordered, bool) else all(self.ordered))
+    return self.blocks == 1
+
+  @property
+  def blocks(self) -> int:
+    """Tokens of the blocks of a segment that all layers see from left to right; 0 where one sees both sides.
+
+    1 is causal. Levels and tables that rows bring are not looked at.
+    """
+    ordered = self.ordered if isinstance(self.ordered, bool) else all(self.ordered)
+    return self.block if ordered else 0
 
   def visible_share(self, length: int) -> float:
     """Share of the pairs of a row of `length` positions that the order lets see each other, for counting FLOPs alone.

@@ -78,11 +78,12 @@ class FillInTheMiddle(base.Objective):
     return text_length + self.room
 
   def configured(self):
-    return {}
+    return {'untouched': 1 - self.rate}  # more where `room` was too small
 
   def scorer(self, special):
     pre, suf, mid = self._marks(special)
-    return scorers.FillIn(suf, special.end_of_span, pre=pre, mid=mid)
+    form = scorers.SuffixFirst if self.spm_share == 1 else scorers.FillIn  # one that the model has seen
+    return form(suf, special.end_of_span, pre=pre, mid=mid)
 
   def corrupt(self, rows, seeds, special):
     tokens, segments = rows['targets'], rows['segment_ids']

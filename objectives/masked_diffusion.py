@@ -33,6 +33,8 @@ class MaskedDiffusion(base.Objective):
     floor: the smallest probability of a mask; 0.001 in MDLM and LLaDA. Weights are at most 1 / floor.
     weighting: 'bound' is p'(t) / p(t) over all real tokens; 'none' is the mean over the masked tokens.
     time: None draws it; a number is the time of all rows.
+    samples: orders in which the judge reveals a text's hidden tokens, whose mean it takes; see `scorers.AnyOrder`. It
+      changes nothing of the training.
   """
 
   attention: AttentionSpec = BIDIRECTIONAL
@@ -41,6 +43,7 @@ class MaskedDiffusion(base.Objective):
   floor: float = 1e-3
   weighting: Literal['bound', 'none'] = 'bound'
   time: float | None = None
+  samples: int = dataclasses.field(default=1, repr=False)  # not of the run: a trained model may be asked with another
 
   reads_targets: ClassVar[bool] = False
   home: ClassVar[str] = 'masked'
@@ -56,6 +59,8 @@ class MaskedDiffusion(base.Objective):
       raise UserError(f'MaskedDiffusion.exponent is {self.exponent}; it lies in [1, 10].')
     if self.time is not None:
       base.require_prob('MaskedDiffusion.time', self.time)
+    if isinstance(self.samples, bool) or not isinstance(self.samples, int) or self.samples < 1:
+      raise UserError(f'MaskedDiffusion.samples is {self.samples!r}; give a whole number of orders, 1 or more.')
 
   @property
   def shift(self) -> int:
@@ -115,4 +120,4 @@ class MaskedDiffusion(base.Objective):
     return {'masked': 1.0}
 
   def scorer(self, special):
-    return scorers.AnyOrder(mask=special.mask)
+    return scorers.AnyOrder.under(self.attention, special.mask, self.samples)

@@ -111,7 +111,7 @@ class NoiseStrategies(base.Objective):
     return {'masked': 1.0}
 
   def scorer(self, special):
-    return scorers.AnyOrder(mask=special.mask)
+    return scorers.AnyOrder.under(self.attention, special.mask)
 
 
 def _up_to(chance: tf.Tensor, count: tf.Tensor) -> tf.Tensor:

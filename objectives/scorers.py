@@ -1,6 +1,7 @@
 """The scorers: how models of each kind are asked. NumPy only; `scoring` is the contract."""
 
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -121,24 +122,53 @@ class PseudoLikelihood:
 
 @dataclasses.dataclass(frozen=True)
 class AnyOrder(PseudoLikelihood):
-  """Masked diffusion's bound of the log-likelihood, from one order in which tokens are revealed, drawn at random.
+  """Masked diffusion's bound of the log-likelihood, from orders in which tokens are revealed, drawn at random.
 
   All gaps are hidden at once, and each token is scored in its turn, given the text and the tokens before it in that
-  order. On average over orders that is the bound of the loss (arXiv 2406.07524, section 3; any-order autoregression,
-  arXiv 2110.02037), here with one sample: -log p is estimated from above. An order is a function of how long text and
-  gaps are, so that candidates of one length are compared in the same one. A whole text is one gap behind `bos`.
+  order. The mean over all orders is the bound of the loss (arXiv 2406.07524, section 3; any-order autoregression,
+  arXiv 2110.02037); that over some drawn ones is it on average, and so at most log p on average. Orders are a function
+  of how long text and gaps are, so that candidates of one length are compared in the same ones. A whole text is one gap
+  behind `bos`.
+
+  Attributes:
+    samples: orders drawn, a pass a token each; the first ones are the same whatever their number.
+    block: tokens of a block, of models that see blocks of a text from left to right: these come in that order, and only
+      inside a block is it drawn. 0 for models that see both sides.
   """
+
+  samples: int = 1
+  block: int = 0
+
+  def __repr__(self) -> str:
+    # The judge keeps answers by this text, and older ones know of neither.
+    samples = f', samples={self.samples}' if self.samples > 1 else ''
+    block = f', block={self.block}' if self.block else ''
+    return f'{super().__repr__()[:-1]}{samples}{block})'
+
+  @classmethod
+  def under(cls, attention: AttentionSpec, mask: int, samples: int = 1) -> 'AnyOrder':
+    """Of a model that was trained under an attention rule."""
+    sees = {0: 'left and right', 1: 'left'}.get(attention.blocks, 'left, and right in its block')
+    return cls(mask, sees=sees, samples=samples, block=attention.blocks)
 
   def rows(self, query: Query) -> list[ScoringRow]:
     spots = [(i, gap) for gap, (start, end) in enumerate(query.gaps) for i in range(start, end)]
     random = np.random.default_rng([len(query.tokens), *(edge for gap in query.gaps for edge in gap)])
-    inputs, rows = np.array(query.tokens, np.int32), []
-    inputs[[i for i, _ in spots]] = self.mask
-    for number in random.permutation(len(spots)):
-      i, gap = spots[number]
-      rows.append(row(inputs.copy(), [i], [query.tokens[i]], [gap]))
-      inputs[i] = query.tokens[i]
+    rows = []
+    for sample in range(self.samples):
+      order = [spots[number] for number in random.permutation(len(spots))]
+      if self.block:
+        order.sort(key=lambda spot: spot[0] // self.block)  # stable: as drawn inside a block
+      rows += [one._replace(samples=self.samples, sample=sample) for one in self._revealed(query.tokens, order)]
     return rows
+
+  def _revealed(self, tokens: np.ndarray, order: list[tuple[int, int]]) -> Iterator[ScoringRow]:
+    """A row for each (index, gap), given what was before it in the order."""
+    inputs = np.array(tokens, np.int32)
+    inputs[[i for i, _ in order]] = self.mask
+    for i, gap in order:
+      yield row(inputs.copy(), [i], [tokens[i]], [gap])
+      inputs[i] = tokens[i]
 
   def whole(self, tokens: np.ndarray) -> list[ScoringRow]:
     return self.rows(Query(tokens, ((1, len(tokens)),)))
@@ -206,6 +236,15 @@ class FillIn(Infill):
 
   def prompt(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     marked = np.concatenate([left[:1], [self.pre], left[1:], [self.sentinel], right, [self.mid]])
+    return marked if len(right) else left
+
+
+@dataclasses.dataclass(frozen=True)
+class SuffixFirst(FillIn):
+  """Fill-in-the-middle in its other form, SPM: `<PRE> <SUF> right <MID> left gap <EOT>`, one gap a pass."""
+
+  def prompt(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    marked = np.concatenate([left[:1], [self.pre, self.sentinel], right, [self.mid], left[1:]])
     return marked if len(right) else left
 
 

@@ -44,6 +44,8 @@ class ScoringRow(NamedTuple):
       none (see `Scorer.candidate`).
     prefix: so many tokens in front see each other, and all others see them; what is behind them is causal. Only for
       models whose attention has levels.
+    samples: how many answers of a query the scorer gives, each with all its tokens; their mean is its score.
+    sample: which of them this row belongs to, from 0.
   """
 
   inputs: np.ndarray
@@ -51,13 +53,15 @@ class ScoringRow(NamedTuple):
   targets: np.ndarray
   gaps: np.ndarray
   prefix: int = 0
+  samples: int = 1
+  sample: int = 0
 
 
 class Scorer(Protocol):
   """Turns queries into rows. A dataclass, so that a mixture can name the rule of one of its parts.
 
   Whatever the model, the reads of `rows`, and of `candidate` where they belong to a gap, cover every token of every gap
-  exactly once, and those of `whole` every token but the first.
+  exactly once, and those of `whole` every token but the first; in each sample where there are several.
   """
 
   @property

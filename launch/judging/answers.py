@@ -43,7 +43,7 @@ def answers(test: Test, asked: Sequence[Asked], scores: Sequence[RowScores], log
     'cluster' int64 [n]. For 'choices': 'right', 1 where the first candidate has the highest score, 0 where another has,
     1 / m where m have it; and 'reciprocal_rank', ties counted half. Where there are gaps, of the first candidate's:
     'nll' and 'unigram' (nats), 'tokens', 'hits' (tokens that are the model's best), 'gaps', 'exact' (gaps of which all
-    tokens are). All float64 [n].
+    tokens are). Of a scorer that gives several samples, their means. All float64 [n].
   """
   items = test.items
   result: Arrays = {'cluster': np.array([item.cluster for item in items], np.int64)}
@@ -56,8 +56,9 @@ def answers(test: Test, asked: Sequence[Asked], scores: Sequence[RowScores], log
   if not all(item.candidates[0].gaps for item in items):
     return result
   count = np.array([len(item.candidates[0].gaps) for item in items], np.float64)
-  nll, base, tokens, hits = np.zeros((4, len(items)))
-  missed: list[set[int]] = [set() for _ in items]
+  nll, base, tokens, hits = sums = np.zeros((4, len(items)))
+  samples = np.ones(len(items))
+  missed: list[set[tuple[int, int]]] = [set() for _ in items]
   for (number, place, row), score in zip(asked, scores, strict=True):
     inside = row.gaps < count[number]
     if place or not inside.any():
@@ -67,8 +68,10 @@ def answers(test: Test, asked: Sequence[Asked], scores: Sequence[RowScores], log
     tokens[number] += inside.sum()
     hit = score.best == row.targets
     hits[number] += (hit & inside).sum()
-    missed[number].update(row.gaps[inside & ~hit].tolist())
-  exact = count - np.array([len(gaps) for gaps in missed])
+    missed[number].update((row.sample, gap) for gap in row.gaps[inside & ~hit].tolist())
+    samples[number] = row.samples
+  sums /= samples
+  exact = count - np.array([len(gaps) for gaps in missed]) / samples
   return result | {'nll': nll, 'unigram': base, 'tokens': tokens, 'hits': hits, 'gaps': count, 'exact': exact}
 
 

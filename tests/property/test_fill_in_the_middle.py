@@ -5,7 +5,8 @@ import pytest
 import scipy.stats
 from objective_table import SPECIAL, corrupt, documents
 from unmask import UserError
-from unmask.objectives import preprocessor
+from unmask.launch import realised
+from unmask.objectives import preprocessor, scorers
 from unmask.objectives.fill_in_the_middle import FillInTheMiddle
 from unmask.tasks import vocabularies
 
@@ -73,6 +74,38 @@ def test_no_row_overflows():
     assert features['decoder_segment_ids'].shape == (300, 60 + room)
     cut = (features['decoder_input_tokens'] == PRE).sum(axis=1)
     assert {8: {1, 2}, 16: {2, 3}, 60: {3}}[room] >= set(cut.tolist())  # a passage takes 4 to 6
+
+
+def test_the_scorer_asks_in_a_form_that_was_trained():
+  """Of a row that is cut, what stands before its middle is the prompt."""
+  for spm_share, form in ((0.0, scorers.FillIn), (0.5, scorers.FillIn), (1.0, scorers.SuffixFirst)):
+    objective = FillInTheMiddle(rate=1.0, spm_share=spm_share, split='token')
+    scorer = objective.scorer(SPECIAL)
+    assert type(scorer) is form
+    if spm_share == 0.5:
+      continue
+    rows = documents(50, 20)
+    for row, text in zip(
+      corrupt(objective, rows)['decoder_input_tokens'].tolist(), rows['targets'].tolist(), strict=True
+    ):
+      pre, suf, mid, end = (row.index(mark) for mark in (PRE, SUF, MID, SPECIAL.end_of_span))
+      prefix, suffix = (row[pre + 1 : suf], row[suf + 1 : mid]) if not spm_share else ([], row[suf + 1 : mid])
+      behind = row[mid + 1 : end]
+      if spm_share:  # where the prefix ends is not marked: any split of the two will do
+        prefix, behind = behind[:3], behind[3:]
+      assert [2, *prefix, *behind, *suffix, SPECIAL.eos] == text
+      if suffix:
+        prompt = scorer.prompt(np.array([2, *prefix]), np.array(suffix)).tolist()
+        assert [*prompt, *behind, SPECIAL.end_of_span] == row[: end + 1]
+
+
+def test_passages_without_room_show_beside_what_was_configured():
+  rows = {name: np.concatenate([value] * 3, axis=1) for name, value in documents(300, 20).items()}
+  rows['segment_ids'] = np.repeat([[1] * 20 + [2] * 20 + [3] * 20], 300, axis=0).astype(np.int32)
+  for room, is_told in ((8, True), (60, False)):
+    objective = FillInTheMiddle(rate=0.9, room=room)
+    cut = (corrupt(objective, rows)['decoder_input_tokens'] == PRE).sum()
+    assert bool(realised.surprises({'untouched': 1 - cut / 900}, objective)) == is_told
 
 
 def test_text_of_a_real_vocabulary_is_whole_again(default_source):

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from markov_chain import CHAIN, END, MASK, SENTINEL
 from unmask.objectives.attention import CAUSAL
 from unmask.objectives.scorers import (
   AnyOrder,
@@ -13,16 +14,17 @@ from unmask.objectives.scorers import (
   PrefixLeftToRight,
   PseudoLikelihood,
   SpanInfill,
+  SuffixFirst,
 )
 from unmask.objectives.scoring import Query, ScoringRow
 
 TOKENS = np.array([2, 10, 11, 12, 13, 14, 15], np.int32)
-MASK, SENTINEL, END = 4, 6, 5
 INFILL = Infill(sentinel=SENTINEL, end_of_span=END)
 PREFIX, SPANS = PrefixLeftToRight(begin=30), SpanInfill(sentinel=SENTINEL, end_of_span=END, begin=31)
 SCORERS = [LeftToRight(), PseudoLikelihood(mask=MASK), PseudoLikelihood(mask=MASK, shifted=True), INFILL, PREFIX, SPANS]
 FIM = FillIn(sentinel=26, end_of_span=END, pre=25, mid=27)
-SCORERS += [AnyOrder(mask=MASK), FIM]
+SPM = SuffixFirst(sentinel=26, end_of_span=END, pre=25, mid=27)
+SCORERS += [AnyOrder(mask=MASK), FIM, SPM]
 CAUSAL_SCORERS = (LeftToRight, Infill)
 
 
@@ -125,13 +127,17 @@ def test_fill_in_is_the_papers_prompt():
   (row,) = FIM.candidate(Query(TOKENS, ((3, 5),)))
   assert row.inputs.tolist() == [2, 25, 10, 11, 26, 14, 15, 27, 12, 13]
   assert row.targets.tolist() == [12, 13, END]
-  (plain,) = FIM.rows(Query(TOKENS, ((5, 7),)))
-  assert plain.inputs.tolist() == TOKENS[:6].tolist()
+  (row,) = SPM.candidate(Query(TOKENS, ((3, 5),)))
+  assert row.inputs.tolist() == [2, 25, 26, 14, 15, 27, 10, 11, 12, 13]
+  assert (row.reads.tolist(), row.targets.tolist()) == ([7, 8, 9], [12, 13, END])
+  for scorer in (FIM, SPM):
+    (plain,) = scorer.rows(Query(TOKENS, ((5, 7),)))
+    assert plain.inputs.tolist() == TOKENS[:6].tolist()
 
 
 def test_who_has_a_left_to_right_form_beside_its_own():
   assert PseudoLikelihood(mask=4, shifted=True).causal == LeftToRight(attention=CAUSAL)
-  assert [scorer.causal for scorer in SCORERS if scorer != SCORERS[2]] == [None] * 7
+  assert [scorer.causal for scorer in SCORERS if scorer != SCORERS[2]] == [None] * 8
 
 
 def _sum(scorer, rows: list[ScoringRow], log_prob) -> float:
@@ -162,57 +168,6 @@ def test_scores_of_all_fillings_sum_to_one():
     np.testing.assert_allclose(total, 1.0, rtol=1e-6)
 
 
-class Chain:
-  """A Markov chain over three ids, six tokens long: every probability of it is known."""
-
-  ids = (10, 11, 12)
-  length = 6
-
-  def __init__(self):
-    random = np.random.default_rng(3)
-    self._first, self._next = random.dirichlet([1] * 3), random.dirichlet([1] * 3, 3)
-    self._all = list(itertools.product(self.ids, repeat=self.length))
-    self._p = np.array([self._joint(text) for text in self._all])
-
-  def _joint(self, text) -> float:
-    at = [token - 10 for token in text]
-    return float(self._first[at[0]] * np.prod([self._next[a, b] for a, b in itertools.pairwise(at)]))
-
-  def p(self, **known: int) -> float:
-    """Probability that tokens, by place ('t0', 't1', ...), are these."""
-    return float(sum(p for text, p in zip(self._all, self._p, strict=True) if self._fits(text, known)))
-
-  @staticmethod
-  def _fits(text, known) -> bool:
-    return all(text[int(name[1:])] == token for name, token in known.items())
-
-  def left_to_right(self, seen: np.ndarray, read: int, target: int) -> float:
-    before = {f't{i}': int(token) for i, token in enumerate(seen[1:])}
-    return float(np.log(self.p(**before, **{f't{read}': target}) / self.p(**before)))
-
-  def masked(self, shift: int):
-    def log_prob(inputs: np.ndarray, read: int, target: int) -> float:
-      place = read + shift
-      assert inputs[place] == MASK
-      seen = {f't{i}': int(token) for i, token in enumerate(inputs[1:]) if token != MASK}
-      return float(np.log(self.p(**seen, **{f't{place - 1}': target}) / self.p(**seen)))
-
-    return log_prob
-
-  def infill(self, seen: np.ndarray, read: int, target: int) -> float:
-    """As a model would that has learned the chain and how long its texts are."""
-    if SENTINEL not in seen:
-      return self.left_to_right(seen, read, target)
-    first, second = np.flatnonzero(seen == SENTINEL)
-    left, right, said = seen[1:first].tolist(), seen[first + 1 : second].tolist(), seen[second + 1 :].tolist()
-    if target == END:
-      return 0.0 if len(left) + len(said) + len(right) == self.length else -np.inf
-    known = dict(enumerate([*left, *said])) | {self.length - len(right) + i: t for i, t in enumerate(right)}
-    names = {f't{i}': t for i, t in known.items()}
-    return float(np.log(self.p(**names, **{f't{len(left) + len(said)}': target}) / self.p(**names)))
-
-
-CHAIN = Chain()
 MODELS = [
   (LeftToRight(), CHAIN.left_to_right),
   (PseudoLikelihood(mask=MASK), CHAIN.masked(0)),
