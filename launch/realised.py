@@ -90,7 +90,7 @@ def _count(block: dict[str, np.ndarray], mask: int) -> dict[str, int]:
     'segments': segments.max(axis=1, initial=0).sum(),
     'untouched': np.setdiff1d(number[segments > 0], number[corrupted]).size,
   }
-  if inputs.size == block['targets'].size:
+  if np.array_equal(segments, block['segment_ids']):
     masked, same = inputs[corrupted] == mask, inputs[corrupted] == block['targets'][corrupted]
     counts |= {'masked': masked.sum(), 'kept': same.sum(), 'randomised': (~masked & ~same).sum()}
     counts |= {'in_place': len(segments)}
