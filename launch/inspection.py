@@ -11,6 +11,7 @@ import rich.text
 from .. import UserError
 from ..models.config import DecoderConfig
 from ..objectives import preprocessor
+from ..objectives.attention import AttentionSpec
 from ..objectives.base import Objective
 from ..tasks import vocabularies
 from ..tasks.pipeline import Pipeline, Source
@@ -169,6 +170,8 @@ def _sees(objective: Objective, row: dict[str, np.ndarray], size: int = 16) -> r
   segments = row['decoder_segment_ids'][here]
   which = f'positions {first} to {first + len(segments) - 1}'
   text = rich.text.Text(f'sees     ({which}; a line is what one position may look at)\n', style='bold')
+  if said := _by_layer(objective.attention):
+    text.append(f'         {said}\n', style='not bold')
   ordered = (
     objective.attention.ordered_in(0, 1)
     if isinstance(objective.attention.ordered, bool)
@@ -186,6 +189,14 @@ def _sees(objective: Objective, row: dict[str, np.ndarray], size: int = 16) -> r
   for line in allowed:
     text.append('         ' + ''.join('\u2588' if seen else '\u00b7' for seen in line) + '\n', style='not bold')
   return text
+
+
+def _by_layer(rule: AttentionSpec) -> str:
+  """In words, where layers differ; '' where they do not."""
+  if isinstance(rule.ordered, bool) or len(set(rule.ordered)) == 1:
+    return ''
+  groups = ', '.join('causal' if ordered else 'both sides' for ordered in rule.ordered)
+  return f'by layer, in groups from the bottom up: {groups}; shown is what those of both sides see'
 
 
 def _shares(source: Source, objective: Objective, model: DecoderConfig, num_rows: int, split: str) -> rich.table.Table:

@@ -24,6 +24,11 @@ _FILL_IN = """
 It was trained to fill in the middle of a text: write `<special:3>`, what stands before it, `<special:4>`, what stands
 behind it, `<special:5>`, and let it generate until `<eoss>`. Without these it goes on with the text.
 """
+_SPANS = """
+It fills in spans: the prompt is the text with `<mask:0>` where one is missing and `<eoss>` at its end; behind it follow
+`<mask:0>`, the span and `<eoss>`.
+"""
+_OF_SCORER: dict[type, str] = {Infill: _INFILL, FillIn: _FILL_IN, SpanInfill: _SPANS}
 _BIDIRECTIONAL = """
 **This is not a causal model.** In {where} a position sees the tokens to its right as well, so it cannot generate text
 from left to right, and LlamaForCausalLM and AutoModelForCausalLM refuse it. `UnmaskForMaskedLM`, in
@@ -38,10 +43,6 @@ LlamaForCausalLM and AutoModelForCausalLM do not know. `UnmaskForMaskedLM`, in `
 loaded with `trust_remote_code=True`; give it `levels`, 0 on the prefix and rising behind it. `logits[:, i]` are those
 of token `i` (the output at `i - 1` predicts it, and the class moves it there; nothing predicts the first token, whose
 logits are all 0).
-"""
-_SPANS = """
-It fills in spans: the prompt is the text with `<mask:0>` where one is missing and `<eoss>` at its end; behind it follow
-`<mask:0>`, the span and `<eoss>`.
 """
 _UNSHIFTED = """
 **This is not a next-token model**, although its attention is causal: output `i` predicts the token at `i`. So it is no
@@ -98,7 +99,7 @@ def text(facts: 'Facts', embedding: Embedding, named: Callable[[int], str]) -> s
   if not causal:
     parts.append(_not_causal(facts))
   elif isinstance(facts.scorer, Infill):
-    parts.append({SpanInfill: _SPANS, FillIn: _FILL_IN}.get(type(facts.scorer), _INFILL))
+    parts.append(_OF_SCORER[type(facts.scorer)])
   parts += [
     *([f'\n{facts.objective.note}\n'] if facts.objective.note else []),
     *([_vector(embedding, named)] if embedding.reads != 'text' else []),

@@ -156,8 +156,9 @@ def test_infill_answers_with_ranked_completions(objective, swept, capsys):
   assert all(re.fullmatch(r' *\d+ +-?[\d.]+  The capital of \[.*\] is Paris\.', line) for line in lines), lines
 
 
-@pytest.mark.parametrize('objective', OBJECTIVES)
+@pytest.mark.parametrize('objective', ['pmi_masking', 'salient_span'])
 def test_inspect_shows_an_example_and_the_shares(objective, default_task, capsys):
+  """By the graphs that training has, with units and with rows that are dropped; test_inspect has all objectives."""
   data = [f'--gin.DATA_DIR={SHRINK["DATA_DIR"]}', f'--gin.DOWNLOAD_DIR={HOME["DOWNLOAD_DIR"]}']
   assert cli.main(['inspect', f'--gin_file=gin/objectives/{objective}.gin', '--rows=100', *data]) == 0
   out = capsys.readouterr().out
