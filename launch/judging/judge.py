@@ -172,7 +172,9 @@ class Judge:
     for test in tests:
       answering = _answering(test, self.scorer, self.embedding)
       assert answering is not None  # else it would not be asked
-      work.append((test, answering, (vectors if test.embedded else answers).ask(test, answering)))
+      of_vectors = isinstance(answering, Embedding)
+      asked = vectors.ask(test, answering) if of_vectors else answers.ask(test, answering)
+      work.append((test, answering, asked))
     cost = lambda answering, asked: sum(self.runner(answering.attention).buckets.cost(one.row) for one in asked)
     with Progress(label, sum(cost(answering, asked) for _, answering, asked in work)) as progress:
       for test, answering, asked in work:
