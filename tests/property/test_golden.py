@@ -61,7 +61,7 @@ def _rows(first: int) -> dict[str, np.ndarray]:
     'collocation_ids': np.where(text, 1 + (word - 1) // 2, 0),
     'collocation_lengths': np.where(begins, 4, 0),
     'salient_ids': np.where(word % 3 == 0, word, 0),
-    }
+  }
   return {name: np.broadcast_to(value, (8, 32)).astype(np.int32) for name, value in features.items()}
 
 
