@@ -17,10 +17,10 @@ NAMES = sorted(path.stem for path in (runs.ROOT / 'gin' / 'objectives').glob('*.
 # Rows of questions: the same data position and state as the others. A scorer: see below.
 NEED_MORE = ('meap_fine_tuning', 'answers_only', 'guided_masking')
 # The core; and those whose rows or losses depend on more than the row: parts, stages, a rate that falls, places in the
-# batch, tokens drawn on the device, who sees whom drawn there. The others share their code with one of these, and are
-# stopped too where UNMASK_RESUMED=all.
+# batch, tokens drawn on the device, who sees whom drawn there, each kind of network or table beside the decoder. The
+# others change rows on the host alone, as those of the core do, and are stopped too where UNMASK_RESUMED=all.
 RESUMED = ['next_token', 'causal_masked', 'mlm', 'pmi_masking', 'salient_span', 'meap']
-RESUMED += ['gpt_bert', 'antlm', 'mlm_schedule', 'masked_diffusion', 'electra', 'dup_mae']
+RESUMED += ['gpt_bert', 'antlm', 'mlm_schedule', 'masked_diffusion', 'electra', 'dup_mae', 'ernie_gram', 'bpdec']
 SETTINGS = {'TRAIN_STEPS': 7, 'CHECKPOINT_PERIOD': 2, 'EVAL_PERIOD': 2, 'train.microbatches': 2}
 RUN = SETTINGS | {'devices': 2, 'environment': {'XLA_FLAGS': virtual_devices.flags(2)}}
 
