@@ -14,7 +14,7 @@ from ..objectives.base import Objective
 from ..tasks import vocabularies
 from ..tasks.pipeline import Pipeline, Source
 from ..tasks.units import annotate
-from . import config, realised
+from . import config, leaks, realised
 
 _READS = {
   'masked': 'bold white on dark_red',
@@ -58,6 +58,7 @@ def inspect(
   config.refuse_unused()
   objective.check(pipeline.text_length)
   source = pipeline.open(say=lambda line: None)
+  leaks.check(objective, source)
   shown = next(iter(source.corrupted(objective, split).skip(row).take(1).as_numpy_iterator()), None)
   if shown is None:
     raise UserError(f'The {split} split has no row number {row} that holds an example of {type(objective).__name__}.')
