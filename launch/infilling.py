@@ -2,7 +2,8 @@
 
 Four ways, chosen by the objective's scorer:
   masked models     a beam over the gap's tokens, left to right, for every length up to `max_tokens`
-  masked diffusion  its sampler (see `unmasking`), from each of the likeliest first tokens, for every length
+  masked diffusion  its sampler (see `unmasking`), for every length: from each of the likeliest first tokens; with a
+                    number of steps or a temperature from the empty gap, `beam` draws of it
   causal-masked     a beam behind `left <mask:0> right <mask:0>` until the end token
   left-to-right     a beam behind the left text, then ranked by what the whole sentence scores (InCoder's left-to-right
                     reranking, arXiv 2204.05999 section 4)
@@ -55,6 +56,8 @@ def infill(
   count: int = 8,
   steps: int = 0,
   temperature: float = 0.0,
+  seed: int = 0,
+  block: int = 0,
 ) -> list[Completion]:
   """The best completions of the one `[MASK]` in `text`, best first.
 
@@ -65,13 +68,14 @@ def infill(
     max_tokens: longest completion.
     beam: partial completions kept, or samples drawn.
     count: completions returned.
-    steps, temperature: of masked diffusion, see `unmasking.sample`.
+    steps, temperature, seed, block: of masked diffusion, see `unmasking.Settings`.
   """
   config.refuse_unused()
   if text.count(GAP) != 1:
     raise UserError(f'--text must hold exactly one {GAP}; it holds {text.count(GAP)}.')
   if min(max_tokens, beam, count) < 1:
     raise UserError(f'max_tokens={max_tokens}, beam={beam} and count={count} must be at least 1.')
+  sampling = unmasking.Settings(steps, temperature, seed, block)
   saved = checkpoints_lib.Checkpoints(model_dir)
   saved.require()  # before a corpus is opened, which may take minutes
   source = pipeline.open()
@@ -88,18 +92,16 @@ def infill(
         f'The text has {len(left) + len(right)} tokens; this model was trained on {pipeline.text_length}.'
       )
     scorer = objective.scorer(source.special)
-    if steps < 0 or temperature < 0:
-      raise UserError(f'infill.steps={steps} and infill.temperature={temperature} must be 0 or more.')
     if isinstance(scorer, Unscored):
       raise UserError(f'{type(objective).__name__} fills no gaps: {scorer.why}.')
-    if (steps or temperature) and not isinstance(scorer, AnyOrder):
+    if sampling != unmasking.Settings() and not isinstance(scorer, AnyOrder):
       raise UserError(
-        f'infill.steps and infill.temperature are of masked diffusion; {type(objective).__name__} fills gaps in '
+        f'infill.steps, temperature, seed and block are of masked diffusion; {type(objective).__name__} fills gaps in '
         'another way. Leave them out.'
       )
     rule = scorer.attention or objective.attention
     runner = Runner(params, decoder, rule, device_mesh, length, beam)
-    filler = _Filler(decoder, params, source, rule, length, beam, runner, steps, temperature)
+    filler = _Filler(decoder, params, source, rule, length, beam, runner, sampling)
     found = filler.fill(scorer, left, right, max_tokens)
   best: dict[str, Completion] = {}
   for ids, score in sorted(found, key=lambda item: -item[1]):
@@ -138,8 +140,7 @@ class _Filler:
   length: int
   beam: int
   runner: Runner
-  steps: int
-  temperature: float
+  sampling: unmasking.Settings
 
   def __post_init__(self) -> None:
     special, size = self.source.special, self.source.vocabulary.vocab_size
@@ -206,22 +207,31 @@ class _Filler:
     return found
 
   def _sampled(self, scorer: AnyOrder, left, right, max_tokens):
-    found = []
+    how, found = self.sampling, []
     for size in range(1, max_tokens + 1):
       hidden = len(left) + np.arange(size)
       empty = _join(left, [scorer.mask] * size, right)
-      first = np.where(self._text, self._at([empty], hidden[None])[0], -np.inf)
-      place = int(first.max(axis=-1).argmax())  # the position that the model is surest of
-      likeliest = np.argsort(-first[place])[: self.beam]
-      texts = np.tile(empty, (len(likeliest), 1))
-      texts[:, hidden[place]] = likeliest
-      scores, rest = first[place][likeliest].astype(np.float64), np.delete(hidden, place)
-      if size > 1:
-        steps = max(1, self.steps - 1) if self.steps else 0
-        texts, more = unmasking.sample(self._at, texts, rest, self._text, steps, self.temperature, seed=size)
-        scores += more
-      found += [(tuple(text[hidden].tolist()), score / size) for text, score in zip(texts, scores, strict=True)]
+      blocks = np.arange(size) // how.block if how.block else hidden // (scorer.block or self.length)
+      if how.steps or how.temperature:
+        rows = self.beam if how.temperature else 1  # without chance all are the same
+        texts, begun, rest = np.tile(empty, (rows, 1)), np.zeros(rows), np.arange(size)
+      else:
+        texts, begun, rest = self._each_first(empty, hidden, blocks)
+      seed = how.seed, size
+      texts, scores = unmasking.sample(
+        self._at, texts, hidden[rest], self._text, how.steps, how.temperature, seed, blocks[rest]
+      )
+      found += [(tuple(text[hidden].tolist()), score / size) for text, score in zip(texts, begun + scores, strict=True)]
     return found
+
+  def _each_first(self, empty, hidden, blocks):
+    """The likeliest tokens where the model is surest in the first block: texts, their scores, what is still hidden."""
+    log_probs = np.where(self._text, self._at([empty], hidden[None])[0], -np.inf)
+    place = int(np.where(blocks == blocks[0], log_probs.max(axis=-1), -np.inf).argmax())
+    likeliest = np.argsort(-log_probs[place])[: self.beam]
+    texts = np.tile(empty, (len(likeliest), 1))
+    texts[:, hidden[place]] = likeliest
+    return texts, log_probs[place][likeliest].astype(np.float64), np.delete(np.arange(len(hidden)), place)
 
   def _causal(self, prompt, prefix: int, max_tokens, end: int | None):
     beams, found = [((), 0.0)], []

@@ -16,7 +16,7 @@ from ..objectives.base import Objective
 from ..tasks import vocabularies
 from ..tasks.pipeline import Pipeline, Source
 from ..tasks.units import annotate
-from . import config, frozen, program, realised
+from . import config, frozen, leaks, program, realised
 
 _READS = {
   'masked': 'bold white on dark_red',
@@ -62,6 +62,7 @@ def inspect(
   config.refuse_unused()
   objective.check(pipeline.text_length)
   source = pipeline.open(say=lambda line: None)
+  leaks.check(objective, source)
   shown = next(iter(source.corrupted(objective, split).skip(row).take(1).as_numpy_iterator()), None)
   if shown is None:
     raise UserError(f'The {split} split has no row number {row} that holds an example of {type(objective).__name__}.')

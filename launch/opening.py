@@ -9,7 +9,7 @@ from .. import UserError
 from ..models.config import DecoderConfig
 from ..objectives.base import Objective
 from ..tasks.pipeline import Pipeline, Source
-from . import files, frozen, identity, initial
+from . import files, frozen, identity, initial, leaks
 from . import mesh as mesh_lib
 from .optimizers import Optimizer
 from .program import CompilerOptions, Program
@@ -70,6 +70,7 @@ def opened(
   if save and not (files.path(model_dir) / 'checkpoints').exists():  # a mistake must leave no trace in the directory
     initial.given(training['initial_weights'], model, source, say=lambda line: None)
     frozen.check(program.objective, source)
+    leaks.check(program.objective, source)
   facts |= identity.of_source(source, model) | identity.of_reading(program.objective, source)
   identity.check(model_dir, facts, save=save and jax.process_index() == 0)
   program = dataclasses.replace(program, model=model)

@@ -93,7 +93,8 @@ class Objective(abc.ABC):
   """What is corrupted, what may be seen, what is scored.
 
   Attributes:
-    attention: the attention rule; a shifted objective that reads its own targets refuses any layer that is not ordered.
+    attention: the attention rule; a shifted objective that reads its own targets refuses any layer that is not ordered,
+      and what levels and tables let it see is looked up in rows when a run begins (`launch.leaks`).
     static_copies: 0 corrupts a row anew in every epoch (dynamic masking, RoBERTa, arXiv 1907.11692 section 4.1); n > 0
       makes n corruptions of it and uses them in turn (static masking; BERT's dupe_factor is 10).
   """

@@ -93,9 +93,9 @@ class Source:
     config = dataclasses.replace(self.config, mixture_or_task_name=task.name)
     return Source(config, provided.find(task.name), self.folder)
 
-  def rows(self, split: str) -> tf.data.Dataset:
-    """All rows of a split, once, in the corpus's order; see `rows.make_rows`."""
-    return self._blocks(split, annotate.UNIT_FEATURES).unbatch()
+  def rows(self, split: str, units: Sequence[str] = annotate.UNIT_FEATURES) -> tf.data.Dataset:
+    """All rows of a split, once, in the corpus's order, with those of `units` that it has; see `rows.make_rows`."""
+    return self._blocks(split, units).unbatch()
 
   def _blocks(self, split: str, units: Sequence[str], endless: bool = False) -> tf.data.Dataset:
     """The rows, some at a time, with those of `units` that the task has: [rows, text_length] features."""

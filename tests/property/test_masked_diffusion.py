@@ -1,6 +1,5 @@
 """Masked diffusion: schedules, times that a batch divides, MLM as a special case, a bound that holds and is reached."""
 
-import dataclasses
 import itertools
 import math
 
@@ -12,10 +11,11 @@ import pytest
 import tensorflow as tf
 from objective_table import SPECIAL, corrupt, make_rows
 from unmask import UserError
-from unmask.launch import state, step
-from unmask.models import head
+from unmask.launch import networks, state, step
+from unmask.models import attention, head
 from unmask.models.config import DecoderConfig
 from unmask.models.decoder import Decoder
+from unmask.objectives.attention import AttentionSpec
 from unmask.objectives.masked_diffusion import MaskedDiffusion
 from unmask.objectives.masked_lm import MaskedLM
 
@@ -28,16 +28,24 @@ STEPS = 400
 ENTROPY = -(JOINT * np.log(JOINT)).sum()
 
 
-def _conditionals(texts: np.ndarray, hidden: np.ndarray) -> np.ndarray:
-  """-log p(symbol | symbols that are not hidden) of the joint distribution, at every place: [n, 3]."""
+def _nll(block: int = 0) -> np.ndarray:
+  """-log p(symbol | what is not hidden) of the joint distribution: [2^n masks, texts, n].
+
+  Args:
+    block: tokens of a block, of `bos` and the text, if no later block is seen; 0 if both sides are.
+  """
   table = np.zeros((2**LENGTH, len(TEXTS), LENGTH))
-  for code, text in itertools.product(range(2**LENGTH), range(len(TEXTS))):
-    seen = [i for i in range(LENGTH) if not code >> i & 1]
+  of = lambda i: (1 + i) // block if block else 0
+  for code, text, i in itertools.product(range(2**LENGTH), range(len(TEXTS)), range(LENGTH)):
+    seen = [j for j in range(LENGTH) if not code >> j & 1 and of(j) <= of(i)]
     fits = (TEXTS[:, seen] == TEXTS[text, seen]).all(axis=1)
-    for i in range(LENGTH):
-      table[code, text, i] = -np.log(JOINT[fits & (TEXTS[:, i] == TEXTS[text, i])].sum() / JOINT[fits].sum())
-  number = texts @ np.array([16, 4, 1])
-  return table[(hidden * 2 ** np.arange(LENGTH)).sum(axis=1), number]
+    table[code, text, i] = -np.log(JOINT[fits & (TEXTS[:, i] == TEXTS[text, i])].sum() / JOINT[fits].sum())
+  return table
+
+
+def _conditionals(texts: np.ndarray, hidden: np.ndarray, block: int = 0) -> np.ndarray:
+  """`_nll` at every place of some texts: [n, 3]."""
+  return _nll(block)[(hidden * 2 ** np.arange(LENGTH)).sum(axis=1), texts @ np.array([16, 4, 1])]
 
 
 def _rows(texts: np.ndarray) -> dict:
@@ -137,19 +145,33 @@ def test_the_bound_is_the_entropy_where_the_model_is_right_and_above_it_where_it
   assert _bound(objective, rows, wrong) > 1.02 * ENTROPY
 
 
-def _exact_bound(log_probs: np.ndarray) -> float:
+def _exact_bound(nll: np.ndarray) -> float:
   """The bound in nats a text, over all texts and masks: E_t of a mask of k in n is 1 / (k C(n, k)).
 
   Args:
-    log_probs: [2^n masks, texts, n, symbols], of a model.
+    nll: [2^n masks, texts, n], of a model.
   """
   total = 0.0
   for code in range(1, 2**LENGTH):
     places = [i for i in range(LENGTH) if code >> i & 1]
     share = 1 / (len(places) * math.comb(LENGTH, len(places)))
-    for i in places:
-      total -= share * (JOINT * log_probs[code, np.arange(len(TEXTS)), i, TEXTS[:, i]]).sum()
+    total += share * (JOINT[:, None] * nll[code][:, places]).sum()
   return total
+
+
+@pytest.mark.parametrize('block', [1, 2, 3])
+def test_the_bound_of_blocks_is_never_below_the_entropy(block):
+  """Who sees no later block misses something: even of a model that is right the bound is above."""
+  objective = MaskedDiffusion(attention=AttentionSpec(block=block))
+  exact = _exact_bound(_nll(block))
+  assert exact > 1.005 * ENTROPY
+  assert _exact_bound(_nll()) == pytest.approx(ENTROPY)
+  texts = TEXTS[np.random.default_rng(1).choice(len(TEXTS), 100_000, p=JOINT)]
+  rows = _rows(texts)
+  hidden = corrupt(objective, rows)['corrupted'][:, 1:] > 0
+  right = _conditionals(texts, hidden, block)
+  assert _bound(objective, rows, right) == pytest.approx(exact, rel=0.03)
+  assert _exact_bound(-np.log(0.5 * np.exp(-_nll(block)) + 0.5 / 4)) > 1.02 * exact
 
 
 def test_a_trained_decoder_reaches_the_bound_and_never_falls_below():
@@ -174,7 +196,8 @@ def test_a_trained_decoder_reaches_the_bound_and_never_falls_below():
 
   def bound() -> float:
     found = np.asarray(log_probs(current.params, inputs), np.float64)[:, 1:, IDS[0] : IDS[-1] + 1]
-    return _exact_bound(found.reshape(2**LENGTH, len(TEXTS), LENGTH, len(IDS)))
+    found = found.reshape(2**LENGTH, len(TEXTS), LENGTH, len(IDS))
+    return _exact_bound(-np.take_along_axis(found, TEXTS[None, :, :, None], axis=3)[..., 0])
 
   generator, seen, count = np.random.default_rng(2), [], 512
   features = corrupt(objective, _rows(TEXTS[generator.choice(len(TEXTS), STEPS * count, p=JOINT)]))
@@ -206,6 +229,15 @@ def test_mistakes_are_named(settings, said):
 
 
 def test_blocks_are_of_the_segment():
-  rows = make_rows(np.random.default_rng(0), 3, 40)
-  features = corrupt(dataclasses.replace(MaskedDiffusion(), time=0.5), rows)
+  """They begin anew in each of a row's segments, wherever those begin."""
+  objective = MaskedDiffusion(time=0.5, attention=AttentionSpec(block=4))
+  features = corrupt(objective, make_rows(np.random.default_rng(0), 3, 40))
+  segments = features['decoder_segment_ids']
   assert 'decoder_levels' not in features  # the device makes them of positions
+  rule = networks.rule({name: jnp.asarray(value) for name, value in features.items()}, objective.attention)
+  sees = np.asarray(attention.visible(jnp.asarray(segments), True, rule['levels_BxL']))
+  begins = [[int((row == number).argmax()) for number in row] for row in segments]
+  assert any(begin % 4 for row in begins for begin in row)
+  for b, i, j in itertools.product(range(3), range(40), range(40)):
+    same = segments[b, i] == segments[b, j] > 0
+    assert sees[b, i, j] == (same and (j - begins[b][j]) // 4 <= (i - begins[b][i]) // 4), (b, i, j)

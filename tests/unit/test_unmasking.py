@@ -4,7 +4,8 @@ import itertools
 
 import numpy as np
 import pytest
-from unmask.launch.unmasking import sample
+from unmask import UserError
+from unmask.launch.unmasking import Settings, sample
 
 MASK, SIZE, SYMBOLS = 9, 4, 3
 TEXTS = np.array(list(itertools.product(range(SYMBOLS), repeat=SIZE)))
@@ -58,6 +59,33 @@ def test_the_surest_is_taken_first_and_what_is_seen_stays():
   first = chain(np.array([[MASK, 1, MASK, MASK]]), np.array([[0, 2, 3]]))[0, :, :SYMBOLS]
   place = [0, 2, 3][int(first.max(axis=-1).argmax())]
   assert texts[0, place] == int(first[[0, 2, 3].index(place)].argmax())
+
+
+@pytest.mark.parametrize(('steps', 'passes'), [(0, 4), (1, 2), (2, 2), (3, 3), (9, 4)])
+def test_blocks_are_filled_one_after_the_other(steps, passes):
+  """One of three tokens and one of one: in whatever order within, the lower block first."""
+  chain, blocks = Chain(), np.array([1, 0, 0, 0])
+  texts, score = sample(chain, np.full((5, SIZE), MASK), range(SIZE), ALLOWED, steps, blocks=blocks)
+  assert len(chain.asked) == passes
+  assert chain.asked[-1] == (5, 1)
+  assert chain.asked[0] == (5, 3)
+  assert (texts < SYMBOLS).all()
+  if passes == SIZE:
+    (joint,) = JOINT[(texts[0] == TEXTS).all(axis=1)]
+    np.testing.assert_allclose(score, np.log(joint))
+
+
+def test_rows_draw_for_themselves_and_by_the_seed():
+  draw = lambda seed: sample(Chain(), np.full((50, SIZE), MASK), range(SIZE), ALLOWED, 2, 1.0, seed)[0]
+  assert len(np.unique(draw((0, 4)), axis=0)) > 5
+  np.testing.assert_array_equal(draw((0, 4)), draw((0, 4)))
+  assert (draw((0, 4)) != draw((1, 4))).any()
+
+
+@pytest.mark.parametrize('name', ['steps', 'temperature', 'seed', 'block'])
+def test_settings_below_zero_are_named(name):
+  with pytest.raises(UserError, match=f'infill.{name} is -1'):
+    Settings(**{name: -1})
 
 
 def test_with_one_token_to_fill_samples_are_of_the_distribution():
