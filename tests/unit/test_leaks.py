@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from objective_table import TABLE, corrupt, make_rows
 from unmask import UserError
-from unmask.launch import leaks
+from unmask.launch import inspection, leaks, loop
+from unmask.models.config import DecoderConfig
 from unmask.objectives import features
 from unmask.objectives.attention import CAUSAL, PREFIX, AttentionSpec, by_layer
 from unmask.objectives.bottleneck import BOTTLENECK
@@ -115,3 +116,13 @@ def test_long_rows_are_quick(spec):
   for _ in range(64):
     assert leaks.next_is_seen(spec, row).any() == (spec == by_layer('01'))
   assert time.perf_counter() - began < 2  # 64 rows, on a machine that may be busy
+
+
+def test_training_and_inspect_refuse_it_before_anything_is_written(default_source, tmp_path):
+  model = DecoderConfig(embed_dim=16, num_layers=1, num_heads=1, num_kv_heads=1, head_dim=8, mlp_dim=16)
+  how = {'objective': Leaky(), 'pipeline': default_source.config}
+  with pytest.raises(UserError, match='Leaky trains on its own targets'):
+    loop.train(model_dir=str(tmp_path), model=model, train_steps=1, batch_size=8, **how)
+  assert not list(tmp_path.glob('*.json'))
+  with pytest.raises(UserError, match='Leaky trains on its own targets'):
+    inspection.inspect(**how)
