@@ -172,15 +172,15 @@ class Judge:
     for test in tests:
       answering = _answering(test, self.scorer, self.embedding)
       assert answering is not None  # else it would not be asked
-      work.append((test, answering, (vectors if test.embedded else answers).ask(test, answering)))
+      is_vector = isinstance(answering, Embedding)
+      work.append((test, answering, vectors.ask(test, answering) if is_vector else answers.ask(test, answering)))
     cost = lambda answering, asked: sum(self.runner(answering.attention).buckets.cost(one.row) for one in asked)
     with Progress(label, sum(cost(answering, asked) for _, answering, asked in work)) as progress:
       for test, answering, asked in work:
         progress.begin(test.title)
         runner, rows = self.runner(answering.attention), [one.row for one in asked]
-        if test.embedded:
-          found = runner.vectors(rows, len(self.embedding.behind), progress.tick)
-          arrays = vectors.answers(test, asked, found)
+        if isinstance(answering, Embedding):
+          arrays = vectors.answers(test, asked, runner.vectors(rows, len(answering.behind), progress.tick))
         else:
           arrays = answers.answers(test, asked, runner.log_probs(rows, progress.tick), log_unigram)
         yield test, described(test, arrays), arrays
