@@ -180,9 +180,8 @@ class Judge:
       for test, answering, asked in work:
         progress.begin(test.title)
         runner, rows = self.runner(answering.attention), [one.row for one in asked]
-        if test.embedded:
-          found = runner.vectors(rows, len(self.embedding.behind), progress.tick)
-          arrays = vectors.answers(test, asked, found)
+        if isinstance(answering, Embedding):
+          arrays = vectors.answers(test, asked, runner.vectors(rows, len(answering.behind), progress.tick))
         else:
           arrays = answers.answers(test, asked, runner.log_probs(rows, progress.tick), log_unigram)
         yield test, described(test, arrays), arrays
