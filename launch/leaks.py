@@ -11,7 +11,6 @@ from .. import UserError
 from ..objectives import preprocessor
 from ..objectives.attention import AttentionSpec
 from ..objectives.base import Objective
-from ..objectives.parts import Parts
 from ..tasks.pipeline import Source
 
 _ROWS = 64
@@ -24,8 +23,7 @@ def check(objective: Objective, source: Source) -> None:
   Raises:
     UserError: a scored position learns of its target through the layers.
   """
-  parts = objective.parts if isinstance(objective, Parts) else {'': objective}
-  for name, part in parts.items():
+  for name, part in objective.by_part.items():
     if not _may_leak(part):
       continue
     rows = preprocessor.keep_rows(part, source.special)(source.rows('train', part.units)).take(_ROWS).batch(_ROWS)

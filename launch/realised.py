@@ -7,7 +7,7 @@ import numpy as np
 
 from .. import UserError
 from ..objectives.base import Objective
-from ..objectives.parts import PARTS, Parts
+from ..objectives.parts import PARTS
 from ..objectives.preprocessor import graph
 from ..tasks.pipeline import Source
 
@@ -31,7 +31,7 @@ def shares(source: Source, objective: Objective, num_rows: int = 1000, split: st
       'the text has no unit it could mask. Use another corpus or objective.'
     )
   counts: collections.Counter[str] = collections.Counter()
-  names = list(objective.parts) if isinstance(objective, Parts) else []
+  names = [name for name in objective.by_part if name]
   parts = {name: collections.Counter() for name in names}
   for block in source.corrupted(objective, split).take(rows - dropped).batch(64).as_numpy_iterator():
     counts.update(_count(block, source.special.mask))

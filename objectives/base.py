@@ -229,6 +229,11 @@ class Objective(abc.ABC):
     if text_length < 4:
       raise UserError(f"TASK_FEATURE_LENGTHS['targets'] is {text_length}; rows need at least 4 tokens.")
 
+  @property
+  def by_part(self) -> 'Mapping[str, Objective]':
+    """Who reads the rows, by the name of the part that each is; as a rule this objective alone, without a name."""
+    return {'': self}
+
   def check_vocabulary(self, special: SpecialTokens) -> None:
     """Raises UserError unless the vocabulary has what the objective `needs`; asked before anything is corrupted."""
     needs_lib.require(type(self).__name__, self.needs, special)

@@ -92,6 +92,10 @@ class Parts(base.Objective):
     theirs = [name for part in self.parts.values() for name in part.more_features]
     return tuple(dict.fromkeys([PARTS, *([_LEVELS] if self.attention.levels else []), *theirs]))
 
+  @property
+  def by_part(self) -> Mapping[str, base.Objective]:
+    return self.parts
+
   def reader(self, row: base.Features) -> base.Objective:
     part = list(self.parts.values())[int(row[PARTS][0])]
     return dataclasses.replace(part, static_copies=self.static_copies)

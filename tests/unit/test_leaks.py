@@ -112,17 +112,17 @@ def test_long_rows_are_quick(spec):
   length = 2048
   row = {'decoder_segment_ids': np.ones(length, np.int32), 'decoder_levels': np.arange(length)}
   row['decoder_groups'] = np.arange(length) % 3
-  began = time.perf_counter()
+  began = time.process_time()
   for _ in range(64):
     assert leaks.next_is_seen(spec, row).any() == (spec == by_layer('01'))
-  assert time.perf_counter() - began < 2  # 64 rows, on a machine that may be busy
+  assert time.process_time() - began < 2  # seconds of CPU, for 64 rows
 
 
 def test_training_and_inspect_refuse_it_before_anything_is_written(default_source, tmp_path):
   model = DecoderConfig(embed_dim=16, num_layers=1, num_heads=1, num_kv_heads=1, head_dim=8, mlp_dim=16)
-  how = {'objective': Leaky(), 'pipeline': default_source.config}
+  how = {'objective': Leaky(), 'model': model, 'pipeline': default_source.config}
   with pytest.raises(UserError, match='Leaky trains on its own targets'):
-    loop.train(model_dir=str(tmp_path), model=model, train_steps=1, batch_size=8, **how)
+    loop.train(model_dir=str(tmp_path), train_steps=1, batch_size=8, **how)
   assert not list(tmp_path.glob('*.json'))
   with pytest.raises(UserError, match='Leaky trains on its own targets'):
     inspection.inspect(**how)
