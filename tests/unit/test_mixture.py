@@ -335,7 +335,7 @@ def test_answers_of_another_part_are_not_taken_for_these(tmp_path):
   Kept(str(tmp_path), 5).save({'scorer': texts[0]}, 'cloze', {'asked': 'digest'}, arrays)
   for text, kept_there in ((texts[0], True), (texts[1], False)):
     kept = Kept(str(tmp_path), 5)
-    kept.require_scorer(text)
+    kept.require(scorer=text)
     assert kept.has('cloze', 'digest') == kept_there
 
 
