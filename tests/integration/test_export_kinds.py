@@ -22,7 +22,10 @@ KINDS = {
     *('bottleneck', 'bottleneck_of_three', 'forgetful_causal', 'forgetful_causal_fixed', 'fill_in_the_middle'),
     *('fill_in_the_middle_tokens', 'answers_only_causal', 'prefix_lm_causal', 'span_corruption_causal', 'antlm'),
   ],
-  'prefix': ['answers_only', 'prefix_lm', 'prefix_lm_mode', 'span_corruption', 'span_corruption_extreme', 'ul2'],
+  'prefix': [
+    *('answers_only', 'prefix_lm', 'prefix_lm_mode', 'span_corruption', 'span_corruption_extreme', 'ul2'),
+    'budgeted_spans',
+  ],
   'both': [
     *('mlm', 'mlm_mask_only', 'mlm_bernoulli', 'whole_word', 'pmi_masking', 'salient_span', 'salient_span_budget'),
     *('random_span', 'masked_diffusion', 'electra', 'ernie_gram', 'guided_masking', 'dup_mae', 'bpdec'),
@@ -53,14 +56,15 @@ OWN = {
   'electra': 'to tell tokens that a generator had replaced',
   'ernie_gram': 'The table of n-grams is not part of this folder',
   'bpdec': 'They are no part of this folder',
-  'bottleneck': 'state of `<special:6>` behind a text is an embedding',
-  'bottleneck_of_three': '`<special:6>` or `<special:7>` or `<special:8>`',
+  'bottleneck': 'hidden state of `<special:6>`, put behind the text',
+  'bottleneck_of_three': '`<special:6><special:7><special:8>`',
   'dup_mae': '`hidden_states[-1][:, 0]`',
-  'dup_mae_last': 'the last of `hidden_states[-1]`',
+  'dup_mae_last': 'hidden state of `</s>`, put behind the text',
 }
 LIKE = {  # other settings of the same
   'fill_in_the_middle_tokens': 'fill_in_the_middle',
   'span_corruption_extreme': 'span_corruption',
+  'budgeted_spans': 'span_corruption',
   'bpdec_shifted': 'bpdec',
 }
 ATTENTION = {
