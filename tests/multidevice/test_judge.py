@@ -74,6 +74,7 @@ EVERYWHERE = ('next_token', 'mlm', 'mntp', 'causal_masked')
 ON_ALL_AXES = (
   'prefix_lm_mode',
   'span_corruption_extreme',
+  'span_corruption_causal',
   'fill_in_the_middle',
   'masked_diffusion',
   'masked_diffusion_blocks',
