@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ...objectives.embedding import Embedding
-from ...objectives.scorers import FillIn, Infill, PseudoLikelihood, SpanInfill
+from ...objectives.scorers import FillIn, Infill, PseudoLikelihood, SpanInfill, SuffixFirst
 
 if TYPE_CHECKING:
   from .hugging_face import Facts
@@ -24,11 +24,15 @@ _FILL_IN = """
 It was trained to fill in the middle of a text: write `<special:3>`, what stands before it, `<special:4>`, what stands
 behind it, `<special:5>`, and let it generate until `<eoss>`. Without these it goes on with the text.
 """
+_SUFFIX_FIRST = """
+It was trained to fill in the middle of a text: write `<special:3><special:4>`, what stands behind it, `<special:5>`,
+what stands before it, and let it generate until `<eoss>`. Without these it goes on with the text.
+"""
 _SPANS = """
 It fills in spans: the prompt is the text with `<mask:0>` where one is missing and `<eoss>` at its end; behind it follow
 `<mask:0>`, the span and `<eoss>`.
 """
-_OF_SCORER: dict[type, str] = {Infill: _INFILL, FillIn: _FILL_IN, SpanInfill: _SPANS}
+_OF_SCORER: dict[type, str] = {Infill: _INFILL, FillIn: _FILL_IN, SuffixFirst: _SUFFIX_FIRST, SpanInfill: _SPANS}
 _BIDIRECTIONAL = """
 **This is not a causal model.** In {where} a position sees the tokens to its right as well, so it cannot generate text
 from left to right, and LlamaForCausalLM and AutoModelForCausalLM refuse it. `UnmaskForMaskedLM`, in
@@ -99,7 +103,7 @@ def text(facts: 'Facts', embedding: Embedding, named: Callable[[int], str]) -> s
   if not causal:
     parts.append(_not_causal(facts))
   elif isinstance(facts.scorer, Infill):
-    parts.append(_OF_SCORER[type(facts.scorer)])
+    parts.append(next(_OF_SCORER[kind] for kind in type(facts.scorer).__mro__ if kind in _OF_SCORER))
   parts += [
     *([f'\n{facts.objective.note}\n'] if facts.objective.note else []),
     *([_vector(embedding, named)] if embedding.reads != 'text' else []),

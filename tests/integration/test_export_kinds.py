@@ -3,6 +3,7 @@
 No weights are written: tests/integration/test_export.py holds those of each kind against transformers.
 """
 
+import dataclasses
 import json
 
 import exports
@@ -12,6 +13,7 @@ from test_gin_files import names
 from unmask.launch import config, loop
 from unmask.launch.exporting import hugging_face
 from unmask.models.config import DecoderConfig
+from unmask.objectives import FillInTheMiddle, scorers
 from unmask.tasks import vocabularies
 
 # How each is exported. 'llama' loads as a causal model; the others have the class of their own, and are read from both
@@ -114,3 +116,20 @@ def test_what_is_said(name, kind):
   assert objective.note in readme
   own = OWN.get(name) or OWN.get(LIKE.get(name, ''))
   assert {sign for sign in OWN.values() if sign in readme} == ({own} if own else set())
+
+
+def test_the_form_that_was_trained_is_the_one_that_is_told():
+  """Fill-in-the-middle in SPM alone; and a scorer of other people's, as the one that it is made of."""
+
+  @dataclasses.dataclass(frozen=True)
+  class Own(scorers.FillIn):
+    pass
+
+  vocabulary = vocabularies.byte_vocabulary()
+  model = DecoderConfig(**exports.SHAPE).with_vocabulary(vocabulary.vocab_size)
+  facts = exports.facts(model, FillInTheMiddle(spm_share=1.0), vocabulary)
+  said = lambda facts: hugging_face._small_files(facts, vocabulary)['README.md'].decode()
+  assert '`<special:3><special:4>`, what stands behind it, `<special:5>`' in said(facts)
+  assert OWN['fill_in_the_middle'] not in said(facts)
+  own = Own(sentinel=26, end_of_span=5, pre=25, mid=27)
+  assert OWN['fill_in_the_middle'] in said(dataclasses.replace(facts, scorer=own))
