@@ -30,6 +30,11 @@ class Need(NamedTuple):
   instead: str = ''
 
 
+def of_mark(setting: str, number: int | None) -> tuple[Need, ...]:
+  """Of an objective whose setting, by its name, is the number of a spare id; None for none."""
+  return () if number is None else (Need('spare', number + 1, f'bind {setting} to a lower number'),)
+
+
 def require(objective: str, needs: tuple[Need, ...], special: Any) -> None:
   """Raises UserError, with the mend, unless a vocabulary has all of it.
 

@@ -39,7 +39,7 @@ class PrefixLM(base.Objective):
 
   @property
   def needs(self):
-    return () if self.mode is None else (needs.Need('spare', self.mode + 1, 'bind PrefixLM.mode to a lower number'),)
+    return needs.of_mark('PrefixLM.mode', self.mode)
 
   @property
   def more_features(self):

@@ -94,8 +94,7 @@ class SpanCorruption(base.Objective):
 
   @property
   def needs(self):
-    sentinel, fewer = needs.Need('sentinels'), 'bind SpanCorruption.mode to a lower number'
-    return (sentinel,) if self.mode is None else (sentinel, needs.Need('spare', self.mode + 1, fewer))
+    return (needs.Need('sentinels'), *needs.of_mark('SpanCorruption.mode', self.mode))
 
   @property
   def more_features(self):

@@ -65,9 +65,8 @@ class Stages(Parts):
   @property
   def held_out_steps(self) -> tuple[int, ...]:
     ends = [*self.starts[1:], base.TRAINED + 1]
-    last = {
-      name: end - 1 for (name, _), end in zip(self.order, ends, strict=True)
-    }  # of a part that comes again, the last
+    # Of a part that comes again, its last stage's.
+    last = {name: end - 1 for (name, _), end in zip(self.order, ends, strict=True)}
     return tuple(sorted(last.values(), reverse=True))
 
   @property
