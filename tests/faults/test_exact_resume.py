@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 import runs
 import virtual_devices
-from unmask.objectives.causal_masked import CausalMasked
-from unmask.objectives.masked_lm import MaskedLM
 from unmask.objectives.next_token import NextToken
 
 NAMES = sorted(path.stem for path in (runs.ROOT / 'gin' / 'objectives').glob('*.gin'))
@@ -78,9 +76,12 @@ def test_a_scorer_is_needed_once(zygote, tmp_path):
   runs.assert_same(whole, parts)
 
 
-@pytest.mark.parametrize('objective', [NextToken(), CausalMasked(), MaskedLM()], ids=lambda o: type(o).__name__)
-def test_an_epoch_reads_each_example_once_however_often_it_stops(objective, default_source):
-  """By id: what is read between interruptions, put together, is every row once in each epoch."""
+def test_an_epoch_reads_each_example_once_however_often_it_stops(default_source):
+  """By id: what is read between interruptions, put together, is every row once in each epoch.
+
+  Of whichever objective: rows are counted and left out before it sees them.
+  """
+  objective = NextToken()
   in_order = default_source.stream('train', objective).take(9000).as_numpy_iterator()
   rows, size = sum(int(row['epoch'] == 0) for row in in_order), 64
   stops = np.cumsum(np.random.default_rng(0).integers(1, 70, 40))

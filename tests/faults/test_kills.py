@@ -1,7 +1,7 @@
 """kill -9 at random moments of one run, among them while a checkpoint is written: lost is what was done since the last
 checkpoint was begun, and the end is the same to the bit.
 
-Twenty kills; fifty by hand: UNMASK_KILLS=50 pytest tests/faults/test_kills.py
+Ten kills; fifty by hand: UNMASK_KILLS=50 pytest tests/faults/test_kills.py
 """
 
 import os
@@ -12,7 +12,7 @@ import time
 import runs
 import virtual_devices
 
-STEPS, PERIOD, KILLS = 150, 10, int(os.environ.get('UNMASK_KILLS', '20'))
+STEPS, PERIOD, KILLS = 150, 10, int(os.environ.get('UNMASK_KILLS', '10'))
 SETTINGS = {'TRAIN_STEPS': STEPS, 'CHECKPOINT_PERIOD': PERIOD, 'train.microbatches': 2, 'EVAL_PERIOD': 25}
 SETTINGS |= {'BATCH_SIZE': 32, 'TASK_FEATURE_LENGTHS': "{'targets': 128}"}  # a checkpoint is written in fewer updates
 RUN = SETTINGS | {'environment': {'XLA_FLAGS': virtual_devices.flags(1)}}  # and they are slow

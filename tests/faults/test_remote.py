@@ -32,8 +32,8 @@ def _get(address: str, path: str, data: bytes | None = None) -> bytes:
 
 
 @pytest.fixture(scope='module')
-def bucket(kept_programs) -> Iterator[str]:
-  """The address of a server that has one bucket, named 'bucket'; programs are compiled once for all processes."""
+def bucket() -> Iterator[str]:
+  """The address of a server that has one bucket, named 'bucket'."""
   with socket.socket() as probe:
     probe.bind(('127.0.0.1', 0))
     port = probe.getsockname()[1]
@@ -47,10 +47,7 @@ def bucket(kept_programs) -> Iterator[str]:
   try:
     _until_it_answers(server, f'http://{address}')
     _get(f'http://{address}', 'storage/v1/b', json.dumps({'name': 'bucket'}).encode())
-    with pytest.MonkeyPatch.context() as patch:
-      patch.setenv('JAX_ENABLE_COMPILATION_CACHE', 'true')
-      patch.setenv('JAX_COMPILATION_CACHE_DIR', str(kept_programs))
-      yield f'http://{address}'
+    yield f'http://{address}'
   finally:
     server.kill()
     server.wait()
@@ -68,7 +65,7 @@ def _until_it_answers(server: subprocess.Popen, address: str) -> None:
 
 def _environment(address: str) -> dict[str, str]:
   """Leads all four libraries that reach buckets to the server, and none of them to Google."""
-  return os.environ | {
+  return {
     'XLA_FLAGS': virtual_devices.flags(1),
     'STORAGE_EMULATOR_HOST': address,  # gcsfs and google-cloud-storage
     'TENSORSTORE_GCS_HTTP_URL': address,
@@ -79,14 +76,20 @@ def _environment(address: str) -> dict[str, str]:
   }
 
 
-def _unmask(address: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-  command = [sys.executable, '-m', 'unmask.launch.cli', *arguments]
-  return subprocess.run(
-    command, cwd=ROOT, env=_environment(address), capture_output=True, text=True, timeout=300, check=False
-  )
+def _unmask(zygote: runs.Zygote, address: str, *arguments: str, expect: int = 0) -> str:
+  """What a command of that status says."""
+  run = zygote.command(list(arguments), environment=_environment(address))
+  assert run.wait() == expect, run.said()[-3000:]
+  return run.said()
 
 
-def _train(address: str, model_dir: str, *more: str) -> subprocess.CompletedProcess[str]:
+def _python(address: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+  """A Python of its own."""
+  command, environment = [sys.executable, '-c', *arguments], os.environ | _environment(address)
+  return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+
+
+def _train(zygote: runs.Zygote, address: str, model_dir: str, *more: str, expect: int = 0) -> str:
   bindings = runs.TINY | {
     'MODEL_DIR': model_dir,
     'TRAIN_STEPS': 4,
@@ -95,7 +98,7 @@ def _train(address: str, model_dir: str, *more: str) -> subprocess.CompletedProc
     'CheckpointPolicy.keep': 2,
   }
   given = [f'--gin_file={name}' for name in FILES] + [f'--gin.{name}={value}' for name, value in bindings.items()]
-  return _unmask(address, 'train', *given, *more)
+  return _unmask(zygote, address, 'train', *given, *more, expect=expect)
 
 
 def _names(address: str, prefix: str) -> list[str]:
@@ -119,11 +122,10 @@ def _rows(model_dir: pathlib.Path) -> list[dict]:
   return [json.loads(line) for line in (model_dir / 'metrics.jsonl').read_text().splitlines()]
 
 
-def test_a_run_in_a_bucket_is_the_run_on_a_disk(bucket, tiny_task, tmp_path):
+def test_a_run_in_a_bucket_is_the_run_on_a_disk(bucket, zygote, tmp_path):
   there, here, copy = 'gs://bucket/folder/run', tmp_path / 'run', tmp_path / 'copy'
   for model_dir, *more in ((there, '--gin.train.stop_at=2'), (there,), (str(here),)):
-    trained = _train(bucket, model_dir, *more)
-    assert trained.returncode == 0, trained.stderr[-3000:]
+    _train(zygote, bucket, model_dir, *more)
   _copy(bucket, 'folder/run/', copy)
   assert len(runs.lines(here)) == 6  # one line a step and one an evaluation
   assert runs.lines(copy) == runs.lines(here)
@@ -134,23 +136,21 @@ def test_a_run_in_a_bucket_is_the_run_on_a_disk(bucket, tiny_task, tmp_path):
   assert names(copy / 'checkpoints') == names(here / 'checkpoints') == {'3', '4'}  # nothing is left of older ones
   assert len(names(copy / 'tensorboard')) == 2  # of each process its own
   runs.assert_same_arrays(*(runs.arrays(folder / 'checkpoints' / '4' / 'state') for folder in (here, copy)))
-  asked = _unmask(bucket, 'evaluate', f'--model_dir={there}', '--gin.LeftToRight.gaps=64', '--gin.Masked.segments=8')
-  assert asked.returncode == 0, asked.stderr[-3000:]
-  assert 'gs://bucket/folder/run, checkpoint 4' in asked.stdout
+  few = ['--gin.LeftToRight.gaps=64', '--gin.Masked.segments=8']
+  asked = _unmask(zygote, bucket, 'evaluate', f'--model_dir={there}', *few)
+  assert 'gs://bucket/folder/run, checkpoint 4' in asked
   assert json.loads(_object(bucket, 'folder/run/evaluation/4.json'))['checkpoint'] == 4
-  reported = _unmask(bucket, 'report', f'--model_dir={there}', '--out=gs://bucket/report')
-  assert reported.returncode == 0, reported.stderr[-3000:]
+  _unmask(zygote, bucket, 'report', f'--model_dir={there}', '--out=gs://bucket/report')
   assert b'<html' in _object(bucket, 'report/report.html')
 
 
-def test_a_sweep_in_a_bucket_is_reported_as_on_a_disk(bucket, tmp_path):
+def test_a_sweep_in_a_bucket_is_reported_as_on_a_disk(bucket, zygote, tmp_path):
   report_cells.write(tmp_path / 'sweep', {'mlm': {}, 'meap': {'skill': 0.5}}, seeds=3, asked=('key_value',))
   for path in sorted((tmp_path / 'sweep').rglob('*')):
     if path.is_file():
       name = urllib.parse.quote(f'sweep/{path.relative_to(tmp_path / "sweep")}', safe='')
       _get(bucket, f'upload/storage/v1/b/bucket/o?uploadType=media&name={name}', path.read_bytes())
-  there = _unmask(bucket, 'report', '--sweep_dir=gs://bucket/sweep')
-  assert there.returncode == 0, there.stderr[-3000:]
+  _unmask(zygote, bucket, 'report', '--sweep_dir=gs://bucket/sweep')
   reporting.report(reporting.sweep_cells(str(tmp_path / 'sweep'))[0], str(tmp_path / 'out'))
   made = [path.relative_to(tmp_path / 'out') for path in (tmp_path / 'out').rglob('*') if path.is_file()]
   assert len(made) > 12
@@ -174,8 +174,7 @@ print(sorted(file.name for file in folder.iterdir()))
 
 
 def test_what_others_write_is_seen(bucket):
-  command = [sys.executable, '-c', LISTED]
-  done = subprocess.run(command, env=_environment(bucket), cwd=ROOT, capture_output=True, text=True, check=False)
+  done = _python(bucket, LISTED)
   assert done.stdout.splitlines() == ["['mine']", "['mine', 'theirs']"], done.stderr[-3000:]
 
 
@@ -197,33 +196,27 @@ print([row['step'] for row in metrics.read('gs://bucket/parts')])
 
 
 def test_lines_go_on_in_another_object(bucket):
-  done = subprocess.run(
-    [sys.executable, '-c', PARTS], env=_environment(bucket), cwd=ROOT, capture_output=True, text=True, check=False
-  )
+  done = _python(bucket, PARTS)
   assert done.returncode == 0, done.stderr[-3000:]
   assert done.stdout.splitlines() == [str(list(range(1, 21))), str(list(range(1, 9)))]
   assert _names(bucket, 'parts/metrics') == ['parts/metrics.1.jsonl', 'parts/metrics.jsonl']
 
 
-def test_a_bucket_that_is_not_there_is_named(bucket, tiny_task):
-  done = _train(bucket, 'gs://none/run')
-  assert done.returncode == 2
-  assert "unmask: MODEL_DIR 'gs://none/run' cannot be written: there is no such bucket or object" in done.stderr
-  assert 'Traceback' not in done.stderr
+def test_a_bucket_that_is_not_there_is_named(bucket, zygote):
+  said = _train(zygote, bucket, 'gs://none/run', expect=2)
+  assert "unmask: MODEL_DIR 'gs://none/run' cannot be written: there is no such bucket or object" in said
+  assert 'Traceback' not in said
 
 
 @pytest.mark.parametrize('place', ['s3://bucket/run', 'gs:/bucket/run', 'hdfs://host/run'])
-def test_other_places_are_refused(place, bucket):
-  done = _unmask(bucket, 'evaluate', f'--model_dir={place}')
-  assert done.returncode == 2
+def test_other_places_are_refused(place, bucket, zygote):
   said = f'unmask: {place!r} is neither a local folder nor a Google bucket: write it as gs://BUCKET/FOLDER.\n'
-  assert done.stderr == said
+  assert _unmask(zygote, bucket, 'evaluate', f'--model_dir={place}', expect=2) == said
 
 
 def test_what_to_install_is_named(bucket, tmp_path):
   code = "import sys\nsys.modules['gcsfs'] = None\nfrom unmask.launch import cli\nsys.exit(cli.main(sys.argv[1:]))"
-  command = [sys.executable, '-c', code, 'evaluate', '--model_dir=gs://bucket/run']
-  done = subprocess.run(command, env=_environment(bucket), cwd=ROOT, capture_output=True, text=True, check=False)
+  done = _python(bucket, code, 'evaluate', '--model_dir=gs://bucket/run')
   assert done.returncode == 2
   said = "unmask: 'gs://bucket/run' needs gcsfs: pip install -c constraints.txt -r requirements-gcs.txt.\n"
   assert done.stderr == said
