@@ -7,6 +7,7 @@ import select
 import sys
 
 from .. import __version__
+from . import shell
 
 COMMANDS = {
   'train': 'pretrain a decoder under one objective',
@@ -53,10 +54,8 @@ def _is_read() -> bool:
 
 
 def _run(argv: list[str]) -> int:
-  if '_ARGCOMPLETE' in os.environ:  # a shell completes a line
-    from . import completion
-
-    argv = completion.command(COMMANDS)
+  if shell.ASKED in os.environ:
+    argv = shell.command(COMMANDS)
   if argv and argv[0] in COMMANDS:
     return importlib.import_module(f'.{argv[0].replace("-", "_")}', __package__).main(argv[1:])
   width = max(map(len, COMMANDS))

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 from .. import UserError
-from . import exits, files
+from . import exits, files, shell
 
 
 class Parser(argparse.ArgumentParser):
@@ -24,10 +24,8 @@ class Parser(argparse.ArgumentParser):
 
   def parse_args(self, *given, **more):  # type: ignore[override]
     """Parsed flags; where a shell asks for completions it gets them, and the process ends."""
-    if '_ARGCOMPLETE' in os.environ:
-      from . import completion
-
-      completion.offer(self)
+    if shell.ASKED in os.environ:
+      shell.offer(self)
     return super().parse_args(*given, **more)
 
   def error(self, message: str) -> NoReturn:

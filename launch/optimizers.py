@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from .. import UserError
-from ..objectives.base import refuse_idle
+from ..objectives.checks import refuse_idle
 
 
 def _require(settings: Any, names: Sequence[str], low: float, high: float = math.inf) -> None:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
   from .attention import AttentionSpec as AttentionSpec
   from .attention import by_layer as by_layer
   from .base import Objective as Objective
-  from .base import SpecialTokens as SpecialTokens
   from .bottleneck import Bottleneck as Bottleneck
   from .bpdec import BPDec as BPDec
   from .budgeted_spans import BudgetedSpans as BudgetedSpans
@@ -67,12 +66,13 @@ if TYPE_CHECKING:
   from .scoring import ScoringRow as ScoringRow
   from .scoring import Unscored as Unscored
   from .span_corruption import SpanCorruption as SpanCorruption
+  from .special_tokens import SpecialTokens as SpecialTokens
   from .stages import Stages as Stages
   from .token_replacement import TokenReplacement as TokenReplacement
 
 HOMES = {
   'Objective': 'base',
-  'SpecialTokens': 'base',
+  'SpecialTokens': 'special_tokens',
   'AttentionSpec': 'attention',
   'CAUSAL': 'attention',
   'BIDIRECTIONAL': 'attention',

@@ -19,14 +19,15 @@ Features (int32 [batch, model_length] unless said)
 
 import abc
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from .. import UserError
 from . import loss, networks, scoring
 from . import needs as needs_lib
 from .attention import CAUSAL, AttentionSpec
 from .embedding import Embedding
+from .special_tokens import SpecialTokens
 
 Tensor = Any
 Features = dict[str, Tensor]
@@ -41,51 +42,6 @@ MODEL_FEATURES = (
 )
 TRAINED = 2**63 - 1  # as a step of training: one after the last, whenever that is
 HOST_FEATURES = ('example_id', 'corpus_tokens')  # of a batch: for the host alone, never put on a device
-
-
-class Fragments(NamedTuple):
-  """How each token of a vocabulary is cut between two of its characters.
-
-  Attributes:
-    characters: int32 [vocabulary], how many a token adds to a text.
-    first: int32 [vocabulary]; a token of n characters cut behind its c-th, 0 < c < n, is row first + c - 1 of both.
-    left, right: int32 [cuts, width], the tokens of either part, filled up with 0.
-  """
-
-  characters: Any
-  first: Any
-  left: Any
-  right: Any
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SpecialTokens:
-  """Ids that every objective shares, reserved once in every vocabulary so that checkpoints move between objectives.
-
-  Attributes:
-    pad, eos, bos: padding (always 0), end and start of a document.
-    mask: the [MASK] of BERT and MEAP.
-    end_of_span: CM3's <eoss>, InCoder's <EOM>.
-    sentinels: CM3's <mask:0>, <mask:1>, ... (16 of them, the paper's upper clamp).
-    text: (low, high), the half-open range of ordinary ids. Ids outside it are never corrupted and never drawn as a
-      random replacement.
-    spare: ids for marks that one objective alone needs, such as UL2's mode tokens; none in some vocabularies.
-    fragments: gives the vocabulary's `Fragments`; None where it has no characters that one could count.
-  """
-
-  pad: int
-  eos: int
-  bos: int
-  mask: int
-  end_of_span: int
-  sentinels: tuple[int, ...]
-  text: tuple[int, int]
-  spare: tuple[int, ...] = ()
-  fragments: Callable[[], Fragments] | None = dataclasses.field(default=None, compare=False, repr=False)
-
-  def is_text(self, tokens: Tensor) -> Tensor:
-    """Whether each id is ordinary text; same shape as `tokens`, NumPy, TensorFlow or JAX."""
-    return (tokens >= self.text[0]) & (tokens < self.text[1])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -306,49 +262,3 @@ class Objective(abc.ABC):
   def embedding(self, special: SpecialTokens) -> Embedding:
     """How a text becomes a vector; as a rule the mean of its states under the scorer's attention."""
     return Embedding(attention=self.scorer(special).attention)
-
-
-def mark(special: SpecialTokens, number: int | None) -> int | None:
-  """The id of one of the vocabulary's spare marks; None for none. UserError if it has not so many."""
-  if number is not None and not 0 <= number < len(special.spare):
-    raise UserError(
-      f'The objective marks texts by spare id number {number}; this vocabulary has {len(special.spare)} of them, those '
-      f'trained here have 10.'
-    )
-  return None if number is None else special.spare[number]
-
-
-def require_mark(name: str, number: int | None) -> None:
-  """Raises UserError unless a setting is the number of a spare id or None."""
-  if number is not None and not networks.is_count(number, 0):
-    raise UserError(f'{name} is {number!r}; give the number of a spare id, from 0, or None.')
-
-
-def require_prob(name: str, value: float, low: float = 0.0, high: float = 1.0) -> None:
-  """Raises UserError unless low <= value <= high."""
-  if not low <= value <= high:
-    raise UserError(f'{name} is {value}; it must lie in [{low}, {high}].')
-
-
-def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-  """Raises UserError unless `value` is one of `choices`."""
-  if value not in choices:
-    raise UserError(f'{name} is {value!r}; choose one of {", ".join(choices)}.')
-
-
-def refuse_idle(settings: Any, names: Iterable[str], unless: str) -> None:
-  """Raises UserError naming the first of `settings`' fields that was changed and has no effect as things are.
-
-  Args:
-    settings: a dataclass with defaults.
-    names: of fields that nothing reads as the others stand.
-    unless: what would give them an effect, in words.
-  """
-  defaults = {field.name: field.default for field in dataclasses.fields(settings)}
-  for name in names:
-    value = getattr(settings, name)
-    if value != defaults[name]:
-      raise UserError(
-        f'{type(settings).__name__}.{name} is {value!r}, which has no effect here: only {unless} reads it. Leave it '
-        'out.'
-      )

@@ -13,7 +13,7 @@ from typing import ClassVar
 import tensorflow as tf
 
 from .. import UserError
-from . import base, features, needs, random, rotation, scorers
+from . import base, checks, features, needs, random, rotation, scorers
 from .attention import CAUSAL, AttentionSpec
 from .embedding import Embedding
 
@@ -47,7 +47,7 @@ class Bottleneck(base.Objective):
 
   def __post_init__(self):
     super().__post_init__()
-    base.require_prob('Bottleneck.rate', self.rate)
+    checks.require_prob('Bottleneck.rate', self.rate)
     if not 1 <= self.specials <= _MOST:
       raise UserError(f'Bottleneck.specials is {self.specials}; give 1 to {_MOST}.')
     if self.room < self.specials:
@@ -67,9 +67,6 @@ class Bottleneck(base.Objective):
   def max_supervised(self, text_length):
     return text_length
 
-  def configured(self):
-    return {}
-
   def scorer(self, special):
     del special
     return scorers.LeftToRight(attention=CAUSAL)  # a text without special tokens
@@ -79,7 +76,7 @@ class Bottleneck(base.Objective):
 
   def special_ids(self, special: base.SpecialTokens) -> list[int]:
     """Ids of the special tokens; UserError if the vocabulary has not so many to spare."""
-    return [base.mark(special, _FIRST + number) or 0 for number in range(self.specials)]
+    return [special.mark(_FIRST + number) or 0 for number in range(self.specials)]
 
   def corrupt(self, rows, seeds, special):
     tokens, segments = rows['targets'], rows['segment_ids']

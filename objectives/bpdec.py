@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import tensorflow as tf
 
 from .. import UserError
-from . import base, masked_lm, networks, random
+from . import base, checks, masked_lm, networks, random
 
 _MIXED, _OPENED = 8, 9  # random streams, beside those of `masked_lm`
 _LATE = 2  # the group that the first of the extra layers does not see
@@ -50,15 +50,15 @@ class BPDec(masked_lm.MaskedLM):
     super().__post_init__()
     if not networks.is_count(self.layers, 0):
       raise UserError(f'BPDec.layers is {self.layers}; give how many extra layers, 0 or more.')
-    base.require_prob('BPDec.early_share', self.early_share)
-    base.require_prob('BPDec.extra_prob', self.extra_prob)
+    checks.require_prob('BPDec.early_share', self.early_share)
+    checks.require_prob('BPDec.extra_prob', self.extra_prob)
     if self.attention.kind == 'general':
       raise UserError(
         f'BPDec.attention is {self.attention}: the extra layers see as all of the decoder does, so it is one rule for '
         'every layer, causal or from both sides.'
       )
     if not self.layers:
-      base.refuse_idle(self, ('early_share', 'extra_prob'), '`layers` above 0')
+      checks.refuse_idle(self, ('early_share', 'extra_prob'), '`layers` above 0')
 
   @property
   def beside(self):

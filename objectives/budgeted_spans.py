@@ -20,7 +20,7 @@ from typing import ClassVar
 import tensorflow as tf
 
 from .. import UserError
-from . import base, features, needs, random, rotation, scorers
+from . import base, checks, features, needs, random, rotation, scorers
 from .attention import PREFIX, AttentionSpec
 
 _KEEP, _TOKENS, _BEGIN = 0, 1, 2  # random streams
@@ -49,10 +49,10 @@ class BudgetedSpans(base.Objective):
 
   def __post_init__(self):
     super().__post_init__()
-    base.require_prob('BudgetedSpans.input_share', self.input_share, 0.01, 2.0)
-    base.require_prob('BudgetedSpans.target_share', self.target_share, 0.01, 2.0)
+    checks.require_prob('BudgetedSpans.input_share', self.input_share, 0.01, 2.0)
+    checks.require_prob('BudgetedSpans.target_share', self.target_share, 0.01, 2.0)
     if self.keep_prob is not None:
-      base.require_prob('BudgetedSpans.keep_prob', self.keep_prob)
+      checks.require_prob('BudgetedSpans.keep_prob', self.keep_prob)
 
   @property
   def needs(self):

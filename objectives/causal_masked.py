@@ -24,7 +24,7 @@ from typing import ClassVar, Literal
 import tensorflow as tf
 
 from .. import UserError
-from . import base, features, needs, random, rotation, scorers
+from . import base, checks, features, needs, random, rotation, scorers
 
 _UNTOUCHED, _COUNT, _ENDS, _ROOM = 0, 1, 2, 3  # random streams
 _MAX_TRIES = 16 * 16  # n * n candidate pairs for the largest n
@@ -61,14 +61,14 @@ class CausalMasked(base.Objective):
 
   def __post_init__(self):
     super().__post_init__()
-    base.require_prob('CausalMasked.p_untouched', self.p_untouched)
+    checks.require_prob('CausalMasked.p_untouched', self.p_untouched)
     if not 0 < self.mean_spans <= 100 or not 0 <= self.min_spans <= self.max_spans <= 16 or self.spans_per_row < 1:
       raise UserError(
         'CausalMasked needs 0 < mean_spans <= 100, 0 <= min_spans <= max_spans <= 16, spans_per_row >= 1.'
       )
-    base.require_prob('CausalMasked.sentinel_weight', self.sentinel_weight)
-    base.require_choice('CausalMasked.bounds', self.bounds, ('clamp', 'truncate'))
-    base.require_choice('CausalMasked.end_token', self.end_token, ('span', 'document'))
+    checks.require_prob('CausalMasked.sentinel_weight', self.sentinel_weight)
+    checks.require_choice('CausalMasked.bounds', self.bounds, ('clamp', 'truncate'))
+    checks.require_choice('CausalMasked.end_token', self.end_token, ('span', 'document'))
 
   @property
   def needs(self):

@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from .. import UserError
-from . import base, features, masked_lm, networks, random, schedules
+from . import base, checks, features, masked_lm, networks, random, schedules
 from .loss import LossTerm
 
 _NOISE = 8  # random stream, beside those of `masked_lm`
@@ -59,8 +59,8 @@ class DupMAE(masked_lm.MaskedLM):
     super().__post_init__()
     if self.shifted:
       raise UserError('DupMAE.shifted is True: what is masked is predicted in its place. Leave it out.')
-    base.require_prob('DupMAE.hidden', self.hidden)
-    base.require_choice('DupMAE.bottleneck', self.bottleneck, ('first', 'last'))
+    checks.require_prob('DupMAE.hidden', self.hidden)
+    checks.require_choice('DupMAE.bottleneck', self.bottleneck, ('first', 'last'))
     ordered = self.attention.ordered
     if self.bottleneck == 'first' and (self.attention.block > 1 or ordered is True or (ordered and all(ordered))):
       raise UserError(

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from .. import UserError
-from . import base, features, needs, random, rotation, scorers
+from . import base, checks, features, needs, random, rotation, scorers, special_tokens
 
 _WHETHER, _MODE, _CUTS, _ROOM = 0, 1, 2, 3  # random streams
 _MARKS = (3, 4, 5)  # numbers of the spare ids: <PRE>, <SUF>, <MID>
@@ -61,10 +61,10 @@ class FillInTheMiddle(base.Objective):
 
   def __post_init__(self):
     super().__post_init__()
-    base.require_prob('FillInTheMiddle.rate', self.rate)
-    base.require_prob('FillInTheMiddle.spm_share', self.spm_share)
-    base.require_prob('FillInTheMiddle.mark_weight', self.mark_weight)
-    base.require_choice('FillInTheMiddle.split', self.split, ('character', 'token'))
+    checks.require_prob('FillInTheMiddle.rate', self.rate)
+    checks.require_prob('FillInTheMiddle.spm_share', self.spm_share)
+    checks.require_prob('FillInTheMiddle.mark_weight', self.mark_weight)
+    checks.require_choice('FillInTheMiddle.split', self.split, ('character', 'token'))
     if self.room < 8:
       raise UserError(f'FillInTheMiddle.room is {self.room}; one passage takes up to 8 positions.')
 
@@ -112,7 +112,7 @@ class FillInTheMiddle(base.Objective):
     )
 
   def _marks(self, special: base.SpecialTokens) -> tuple[int, int, int]:
-    pre, suf, mid = (base.mark(special, number) or 0 for number in _MARKS)
+    pre, suf, mid = (special.mark(number) or 0 for number in _MARKS)
     return pre, suf, mid
 
   def _cuts(
@@ -152,11 +152,11 @@ class FillInTheMiddle(base.Objective):
     moved = tf.where(both, first.after, second.before), tf.where(both, first.after, second.after)
     return first, _Cut(*moved, none(second.left), none(second.right))
 
-  def _table(self, special: base.SpecialTokens) -> base.Fragments:
+  def _table(self, special: base.SpecialTokens) -> special_tokens.Fragments:
     if self.split == 'token':
       size = 1 + max(*special.text, special.mask, special.end_of_span, *special.sentinels, *special.spare)
       none = np.zeros([1, 1], np.int32)
-      return base.Fragments(np.ones(size, np.int32), np.zeros(size, np.int32), none, none)
+      return special_tokens.Fragments(np.ones(size, np.int32), np.zeros(size, np.int32), none, none)
     assert special.fragments is not None  # `needs` says so
     return special.fragments()
 

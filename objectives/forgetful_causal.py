@@ -9,7 +9,7 @@ import dataclasses
 
 import tensorflow as tf
 
-from . import base, features, random, scorers, units
+from . import base, checks, features, random, scorers, units
 from .attention import CAUSAL, AttentionSpec
 
 _RATE, _SELECT = 0, 1  # random streams
@@ -31,10 +31,10 @@ class ForgetfulCausal(base.Objective):
 
   def __post_init__(self):
     super().__post_init__()
-    base.require_prob('ForgetfulCausal.max_rate', self.max_rate)
+    checks.require_prob('ForgetfulCausal.max_rate', self.max_rate)
     if self.fixed_rate is not None:
-      base.require_prob('ForgetfulCausal.fixed_rate', self.fixed_rate)
-      base.refuse_idle(self, ('max_rate',), 'fixed_rate=None')
+      checks.require_prob('ForgetfulCausal.fixed_rate', self.fixed_rate)
+      checks.refuse_idle(self, ('max_rate',), 'fixed_rate=None')
 
   @property
   def more_features(self):

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 import tensorflow as tf
 
 from .. import UserError
-from . import base, masked_lm, networks, random
+from . import base, checks, masked_lm, networks, random
 from .loss import LossTerm
 
 
@@ -53,8 +53,8 @@ class GuidedMasking(masked_lm.MaskedLM):
       )
     if not isinstance(self.guide, networks.Frozen):
       raise UserError(f'GuidedMasking.guide is {self.guide!r}; give @networks.Frozen().')
-    base.require_choice('GuidedMasking.masks', self.masks, ('confident', 'unsure'))
-    base.require_choice('GuidedMasking.weighting', self.weighting, ('passage', 'relative', 'none'))
+    checks.require_choice('GuidedMasking.masks', self.masks, ('confident', 'unsure'))
+    checks.require_choice('GuidedMasking.weighting', self.weighting, ('passage', 'relative', 'none'))
     if not self.temperature > 0:
       raise UserError(f'GuidedMasking.temperature is {self.temperature}; it is a number above 0.')
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 import tensorflow as tf
 
 from .. import UserError
-from . import base, features, random, scorers
+from . import base, checks, features, random, scorers
 from .attention import BIDIRECTIONAL, AttentionSpec
 from .loss import LossTerm
 
@@ -50,15 +50,15 @@ class MaskedDiffusion(base.Objective):
 
   def __post_init__(self):
     super().__post_init__()
-    base.require_choice('MaskedDiffusion.schedule', self.schedule, ('linear', 'cosine', 'polynomial'))
-    base.require_choice('MaskedDiffusion.weighting', self.weighting, ('bound', 'none'))
-    base.require_prob('MaskedDiffusion.floor', self.floor, 1e-6, 0.5)
+    checks.require_choice('MaskedDiffusion.schedule', self.schedule, ('linear', 'cosine', 'polynomial'))
+    checks.require_choice('MaskedDiffusion.weighting', self.weighting, ('bound', 'none'))
+    checks.require_prob('MaskedDiffusion.floor', self.floor, 1e-6, 0.5)
     if self.schedule != 'polynomial':
-      base.refuse_idle(self, ('exponent',), "schedule='polynomial'")
+      checks.refuse_idle(self, ('exponent',), "schedule='polynomial'")
     if not 1 <= self.exponent <= 10:
       raise UserError(f'MaskedDiffusion.exponent is {self.exponent}; it lies in [1, 10].')
     if self.time is not None:
-      base.require_prob('MaskedDiffusion.time', self.time)
+      checks.require_prob('MaskedDiffusion.time', self.time)
     if isinstance(self.samples, bool) or not isinstance(self.samples, int) or self.samples < 1:
       raise UserError(f'MaskedDiffusion.samples is {self.samples!r}; give a whole number of orders, 1 or more.')
 

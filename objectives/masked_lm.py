@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 
 import tensorflow as tf
 
-from . import base, features, random, schedules, scorers, scoring, units
+from . import base, checks, features, random, schedules, scorers, scoring, units
 from .attention import BIDIRECTIONAL, AttentionSpec
 
 SELECT, _CROSSING, _ACTION, _RANDOM_TOKEN, _OVERLAPS = 0, 1, 2, 3, 4  # random streams; units.select_units takes two
@@ -61,24 +61,24 @@ class MaskedLM(base.Objective):
     super().__post_init__()
     name = type(self).__name__
     schedules.require(f'{name}.rate', self.rate)
-    base.require_prob(f'{name}.mask_prob', self.mask_prob)
-    base.require_prob(f'{name}.random_prob', self.random_prob, high=1.0 - self.mask_prob + 1e-9)
-    base.require_choice(f'{name}.unit', self.unit, ('token', 'word', 'collocation', 'salient'))
-    base.require_choice(f'{name}.draw', self.draw, ('token', 'unit'))
-    base.require_choice(f'{name}.overlaps', self.overlaps, ('epoch', 'document'))
-    base.require_choice(f'{name}.selection', self.selection, ('exact', 'bernoulli'))
-    base.require_choice(f'{name}.last_unit', self.last_unit, ('skip', 'chance'))
+    checks.require_prob(f'{name}.mask_prob', self.mask_prob)
+    checks.require_prob(f'{name}.random_prob', self.random_prob, high=1.0 - self.mask_prob + 1e-9)
+    checks.require_choice(f'{name}.unit', self.unit, ('token', 'word', 'collocation', 'salient'))
+    checks.require_choice(f'{name}.draw', self.draw, ('token', 'unit'))
+    checks.require_choice(f'{name}.overlaps', self.overlaps, ('epoch', 'document'))
+    checks.require_choice(f'{name}.selection', self.selection, ('exact', 'bernoulli'))
+    checks.require_choice(f'{name}.last_unit', self.last_unit, ('skip', 'chance'))
     self._refuse_idle()
 
   def _refuse_idle(self) -> None:
     if self.unit == 'token':
-      base.refuse_idle(self, ('draw', 'last_unit'), 'a `unit` of more than one token')
+      checks.refuse_idle(self, ('draw', 'last_unit'), 'a `unit` of more than one token')
     if self.unit != 'collocation':
-      base.refuse_idle(self, ('overlaps',), "unit='collocation'")
+      checks.refuse_idle(self, ('overlaps',), "unit='collocation'")
     if self.selection == 'bernoulli':
-      base.refuse_idle(self, ('last_unit',), "selection='exact'")
+      checks.refuse_idle(self, ('last_unit',), "selection='exact'")
     if self.last_unit != 'chance' or self.selection == 'bernoulli':
-      base.refuse_idle(self, ('max_overshoot',), "last_unit='chance' with selection='exact'")
+      checks.refuse_idle(self, ('max_overshoot',), "last_unit='chance' with selection='exact'")
 
   @property
   def shift(self) -> int:

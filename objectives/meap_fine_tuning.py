@@ -11,7 +11,7 @@ from typing import Literal
 
 import tensorflow as tf
 
-from . import base, features, scorers, units
+from . import base, checks, features, scorers, units
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,8 +32,8 @@ class MEAPFineTuning(base.Objective):
 
   def __post_init__(self):
     super().__post_init__()
-    base.require_prob('MEAPFineTuning.rate', self.rate)
-    base.require_choice('MEAPFineTuning.form', self.form, ('joined', 'separate'))
+    checks.require_prob('MEAPFineTuning.rate', self.rate)
+    checks.require_choice('MEAPFineTuning.form', self.form, ('joined', 'separate'))
 
   @property
   def units(self):

@@ -1,6 +1,6 @@
 """What objectives need of a vocabulary beyond what every one has, and the refusal of one that lacks it. No TensorFlow.
 
-Every vocabulary has pad, eos, bos, [MASK] and <eoss> (`base.SpecialTokens`); how many sentinels and spare ids, and
+Every vocabulary has pad, eos, bos, [MASK] and <eoss> (`special_tokens`); how many sentinels and spare ids, and
 whether its tokens can be cut, differ.
 """
 

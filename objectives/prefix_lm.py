@@ -9,7 +9,7 @@ import dataclasses
 import tensorflow as tf
 
 from .. import UserError
-from . import base, features, needs, random, scorers
+from . import base, checks, features, needs, random, scorers
 from .attention import PREFIX, AttentionSpec
 
 _CUT = 0  # random stream
@@ -33,7 +33,7 @@ class PrefixLM(base.Objective):
 
   def __post_init__(self):
     super().__post_init__()
-    base.require_mark('PrefixLM.mode', self.mode)
+    checks.require_mark('PrefixLM.mode', self.mode)
     if self.suffix_share is not None and not 0 < self.suffix_share < 1:
       raise UserError(f'PrefixLM.suffix_share is {self.suffix_share}; it lies between 0 and 1.')
 
@@ -52,7 +52,7 @@ class PrefixLM(base.Objective):
     seen = (features.positions(segments) < prefix) & (segments > 0)
     later = features.shift_left(tf.cast(~seen, tf.int32), segments) > 0
     made = features.assemble(
-      inputs=features.begin(tokens, segments, base.mark(special, self.mode)),
+      inputs=features.begin(tokens, segments, special.mark(self.mode)),
       targets=features.shift_left(tokens, segments),
       weights=later,
       segment_ids=segments,
@@ -75,7 +75,7 @@ class PrefixLM(base.Objective):
     return {'corrupted': 0.0}
 
   def scorer(self, special):
-    return scorers.PrefixLeftToRight(begin=base.mark(special, self.mode))
+    return scorers.PrefixLeftToRight(begin=special.mark(self.mode))
 
   def embedding(self, special):
-    return dataclasses.replace(super().embedding(special), begin=base.mark(special, self.mode))
+    return dataclasses.replace(super().embedding(special), begin=special.mark(self.mode))

@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 import tensorflow as tf
 
 from .. import UserError
-from . import base, features, masked_lm, random, schedules
+from . import base, checks, features, masked_lm, random, schedules
 
 _ANCHOR, _LENGTH = 8, 9  # random streams, beside those of masked_lm
 _NEVER = 1 << 20  # the turn of a token that no span covers
@@ -38,7 +38,7 @@ class RandomSpan(masked_lm.MaskedLM):
 
   def __post_init__(self):
     super().__post_init__()
-    base.require_prob('RandomSpan.geometric_prob', self.geometric_prob)
+    checks.require_prob('RandomSpan.geometric_prob', self.geometric_prob)
     if (self.unit, self.selection, self.last_unit) != ('word', 'exact', 'skip') or self.max_span_words < 1:
       raise UserError(
         "RandomSpan needs unit='word', selection='exact', last_unit='skip' and max_span_words of 1 or more; its last "

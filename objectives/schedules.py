@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
-from . import base
+from . import base, checks
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,8 +24,8 @@ class LinearRate:
   steps: int
 
   def __post_init__(self) -> None:
-    base.require_prob('LinearRate.start', self.start)
-    base.require_prob('LinearRate.end', self.end)
+    checks.require_prob('LinearRate.start', self.start)
+    checks.require_prob('LinearRate.end', self.end)
     if self.steps < 1:
       raise base.UserError(f'LinearRate.steps is {self.steps}; it must be 1 or more.')
 
@@ -36,7 +36,7 @@ Rate = float | LinearRate
 def require(name: str, rate: Rate) -> None:
   """Raises UserError unless `rate` is a share or a schedule of shares."""
   if not isinstance(rate, LinearRate):
-    base.require_prob(name, rate)
+    checks.require_prob(name, rate)
 
 
 def first(rate: Rate) -> float:

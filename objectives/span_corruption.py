@@ -30,7 +30,7 @@ from typing import ClassVar, Literal, NamedTuple
 import tensorflow as tf
 
 from .. import UserError
-from . import base, features, needs, random, rotation, scorers
+from . import base, checks, features, needs, random, rotation, scorers
 from .attention import PREFIX, AttentionSpec
 
 _NOISE, _REST, _DEAL, _EDGES = 0, 1, 2, 3  # random streams
@@ -86,11 +86,11 @@ class SpanCorruption(base.Objective):
 
   def __post_init__(self):
     super().__post_init__()
-    base.require_mark('SpanCorruption.mode', self.mode)
-    base.require_prob('SpanCorruption.rate', self.rate, 0.01, 0.9)
+    checks.require_mark('SpanCorruption.mode', self.mode)
+    checks.require_prob('SpanCorruption.rate', self.rate, 0.01, 0.9)
     if not self.mean_length >= 1:
       raise UserError(f'SpanCorruption.mean_length is {self.mean_length}; a span has at least 1 token.')
-    base.require_choice('SpanCorruption.placement', self.placement, ('even', 't5'))
+    checks.require_choice('SpanCorruption.placement', self.placement, ('even', 't5'))
 
   @property
   def needs(self):
@@ -111,13 +111,13 @@ class SpanCorruption(base.Objective):
     return {}
 
   def scorer(self, special):
-    return scorers.SpanInfill(special.sentinels[0], special.end_of_span, begin=base.mark(special, self.mode))
+    return scorers.SpanInfill(special.sentinels[0], special.end_of_span, begin=special.mark(self.mode))
 
   def embedding(self, special):
-    return dataclasses.replace(super().embedding(special), begin=base.mark(special, self.mode))
+    return dataclasses.replace(super().embedding(special), begin=special.mark(self.mode))
 
   def corrupt(self, rows, seeds, special):
-    rows = rows | {'targets': features.begin(rows['targets'], rows['segment_ids'], base.mark(special, self.mode))}
+    rows = rows | {'targets': features.begin(rows['targets'], rows['segment_ids'], special.mark(self.mode))}
     start, end = self._spans(rows, seeds, special)
     length = self.model_length(rows['targets'].shape[1])
     moved = rotation.rotate(rows, special, start, end, length, end_each_span=False, close_text=True)

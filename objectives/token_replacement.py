@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import tensorflow as tf
 
-from . import base, features, random, scoring
+from . import base, checks, features, random, scoring
 from .attention import BIDIRECTIONAL, AttentionSpec
 
 _RATE, _SELECT, _OTHER = 0, 1, 2  # random streams
@@ -32,7 +32,7 @@ class TokenReplacement(base.Objective):
   def __post_init__(self):
     super().__post_init__()
     if self.rate is not None:
-      base.require_prob('TokenReplacement.rate', self.rate)
+      checks.require_prob('TokenReplacement.rate', self.rate)
 
   @property
   def shift(self) -> int:

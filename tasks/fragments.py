@@ -6,7 +6,7 @@ import numpy as np
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 
-from ..objectives.base import Fragments
+from ..objectives.special_tokens import Fragments
 
 
 @functools.lru_cache(maxsize=2)

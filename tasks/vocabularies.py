@@ -11,7 +11,7 @@ import seqio
 from sentencepiece import sentencepiece_model_pb2
 
 from .. import UserError
-from ..objectives.base import Fragments, SpecialTokens
+from ..objectives.special_tokens import Fragments, SpecialTokens
 from . import fragments
 from .hugging_face import HuggingFaceVocabulary
 

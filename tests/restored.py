@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 
 import numpy as np
-from unmask.objectives import base
+from unmask.objectives import base, special_tokens
 
 SPECIAL = base.SpecialTokens(
   pad=0,
@@ -20,7 +20,7 @@ SPECIAL = base.SpecialTokens(
 )
 
 
-def _fragments() -> base.Fragments:
+def _fragments() -> special_tokens.Fragments:
   """Every token has three characters; its parts have ids that tell whose they are: 1000.. left, 2000.. right."""
   characters, first, cuts = (
     np.zeros(500, np.int32),
@@ -28,7 +28,7 @@ def _fragments() -> base.Fragments:
     np.arange(2 * 468, dtype=np.int32)[:, None],
   )
   characters[32:], first[32:] = 3, 2 * np.arange(468)
-  return base.Fragments(characters, first, 1000 + cuts, 2000 + cuts)
+  return special_tokens.Fragments(characters, first, 1000 + cuts, 2000 + cuts)
 
 
 def _mended(tokens: list[int]) -> list[int]:

@@ -1,13 +1,10 @@
 """What is said of an exported model: in its README, in its configuration, on the terminal."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from ...objectives.embedding import Embedding
 from ...objectives.scorers import FillIn, Infill, PseudoLikelihood, SpanInfill, SuffixFirst
-
-if TYPE_CHECKING:
-  from .hugging_face import Facts
+from .facts import Facts
 
 _LOAD = """```python
 from transformers import AutoTokenizer, {classes}
@@ -66,6 +63,10 @@ A text begins with the token for its start, which the tokenizer adds; in trainin
 their end. `[MASK]` and the sentinels take the space before them, and the word behind brings its own:
 `The capital of [MASK] is Paris.`
 """
+_BEGIN = """
+As this model answers, `{token}` stands at the beginning of a text in place of the token for its start: write it there,
+and let the tokenizer add nothing (`add_special_tokens=False`).
+"""
 _BFLOAT16 = """
 The weights are rounded to bfloat16 (8 bits of precision) from the float32 ones that were trained: logits differ by up
 to a few hundredths, and what is exported cannot be imported back to the bit.
@@ -76,7 +77,7 @@ differ from those of training by the rounding that is left out.
 """
 
 
-def attention(facts: 'Facts') -> str:
+def attention(facts: Facts) -> str:
   """Who sees whom, in words."""
   layers = [facts.attention.ordered_in(i, facts.model.num_layers) for i in range(facts.model.num_layers)]
   if all(layers):
@@ -85,7 +86,7 @@ def attention(facts: 'Facts') -> str:
   return 'bidirectional' if not any(layers) else f'causal in {sum(layers)} of {len(layers)} layers'
 
 
-def text(facts: 'Facts', embedding: Embedding, named: Callable[[int], str]) -> str:
+def text(facts: Facts, embedding: Embedding, named: Callable[[int], str]) -> str:
   """The folder's README.
 
   Args:
@@ -108,6 +109,7 @@ def text(facts: 'Facts', embedding: Embedding, named: Callable[[int], str]) -> s
     *([f'\n{facts.objective.note}\n'] if facts.objective.note else []),
     *([_vector(embedding, named)] if embedding.reads != 'text' else []),
     _TEXT,
+    *([] if embedding.begin is None else [_BEGIN.format(token=named(embedding.begin))]),
     *([_BFLOAT16] if facts.is_rounded else []),
     *([_COMPUTED] if facts.dtype == 'float32' and facts.model.dtype == 'bfloat16' else []),
     f'\nThe objective in full: `{facts.objective!r}`\n',
@@ -125,7 +127,7 @@ def _vector(embedding: Embedding, named: Callable[[int], str]) -> str:
   return _VECTORS.format(count=len(names), written=''.join(names))
 
 
-def _not_causal(facts: 'Facts') -> str:
+def _not_causal(facts: Facts) -> str:
   if facts.attention.levels:
     return _PREFIX + (_SPANS if isinstance(facts.scorer, Infill) else '')
   if facts.attention.always_ordered:
@@ -138,7 +140,7 @@ def _not_causal(facts: 'Facts') -> str:
   return _BIDIRECTIONAL.format(where=where, shift=_SHIFTED if facts.objective.shift else '')
 
 
-def summary(facts: 'Facts', place: str) -> str:
+def summary(facts: Facts, place: str) -> str:
   """What the user is told."""
   how = 'LlamaForCausalLM'
   if not facts.is_causal_lm:

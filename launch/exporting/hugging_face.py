@@ -5,7 +5,6 @@ other is a model of its own kind, 'unmask', with a class of its own for AutoMode
 for a causal one.
 """
 
-import dataclasses
 import json
 import os
 import pathlib
@@ -21,59 +20,20 @@ import seqio
 from ... import UserError
 from ...models.config import DecoderConfig
 from ...models.decoder import Decoder
-from ...objectives.attention import AttentionSpec
 from ...objectives.base import Objective
-from ...objectives.scoring import Scorer
 from ...tasks import vocabularies
 from ...tasks.pipeline import Pipeline
 from .. import config, files, identity
 from .. import state as state_lib
 from ..checkpoints import Checkpoints
 from . import card, llama, parameters, safetensors, tokenizer
+from .facts import Facts
 
 _DTYPES = {'float32': np.dtype(np.float32), 'bfloat16': np.dtype(jnp.bfloat16)}
 _CLASSES = 'modeling_unmask.py'
 NOT_CAUSAL = 'silu, in a model that is not causal: load it by AutoModelForMaskedLM with trust_remote_code=True'
 """What 'hidden_act' says in place of 'silu' where LlamaForCausalLM must not load the weights: it knows no such function
 and gives the name in its error."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Facts:
-  """What is exported.
-
-  Attributes:
-    name: of the model directory.
-    step: of the checkpoint.
-    model: with its vocabulary's size.
-    objective: as it was trained.
-    scorer: of the objective.
-    length: positions it was trained on.
-    dtype: of the weights that are written.
-  """
-
-  name: str
-  step: int
-  model: DecoderConfig
-  objective: Objective
-  scorer: Scorer
-  length: int
-  dtype: str
-
-  @property
-  def is_rounded(self) -> bool:
-    """Whether the weights are not those of training."""
-    return self.dtype != self.model.param_dtype
-
-  @property
-  def attention(self) -> AttentionSpec:
-    """The rule under which the model answers: of a mixture, that of the part whose scorer it has."""
-    return self.scorer.attention or self.objective.attention
-
-  @property
-  def is_causal_lm(self) -> bool:
-    """Whether it is a LlamaForCausalLM, and nothing is lost by taking it for one."""
-    return bool(self.objective.shift) and self.attention.always_ordered and not self.attention.levels
 
 
 def export(

@@ -5,7 +5,8 @@ import pathlib
 import jax
 import numpy as np
 from unmask.launch import checkpoints, mesh, networks, runlog, saving, state
-from unmask.launch.exporting import hugging_face, parameters
+from unmask.launch.exporting import parameters
+from unmask.launch.exporting.facts import Facts
 from unmask.launch.optimizers import Optimizer
 from unmask.launch.step import hidden_states
 from unmask.models import head
@@ -52,11 +53,9 @@ def save(
   return parameters.Stored(saver._folder / '1')
 
 
-def facts(model: DecoderConfig, objective, vocabulary, dtype: str = 'float32', length: int = 64) -> hugging_face.Facts:
+def facts(model: DecoderConfig, objective, vocabulary, dtype: str = 'float32', length: int = 64) -> Facts:
   scorer = objective.scorer(vocabularies.special_tokens(vocabulary))
-  return hugging_face.Facts(
-    name='random', step=1, model=model, objective=objective, scorer=scorer, length=length, dtype=dtype
-  )
+  return Facts(name='random', step=1, model=model, objective=objective, scorer=scorer, length=length, dtype=dtype)
 
 
 def our_logits(

@@ -114,6 +114,10 @@ def test_what_is_said(name, kind):
     assert (sign in readme) == (other == kind or (other, kind) == ('both', 'next')), other
   assert ('not a causal model' in readme) == (kind not in ('llama', 'unshifted'))
   assert objective.note in readme
+  special = vocabularies.special_tokens(vocabulary)
+  begin = objective.embedding(special).begin
+  assert ('in place of the token for its start' in readme) == (begin is not None)
+  assert begin is None or f'`<special:{special.spare.index(begin)}>` stands' in readme
   own = OWN.get(name) or OWN.get(LIKE.get(name, ''))
   assert {sign for sign in OWN.values() if sign in readme} == ({own} if own else set())
 
