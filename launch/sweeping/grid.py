@@ -11,6 +11,7 @@ import rich.table
 
 from ... import UserError
 from .. import config, reporting, tables
+from ..judging import kept
 from . import axes as axes_lib
 from . import cells as cells_lib
 from . import estimates, local, plans, shares, tuning
@@ -175,7 +176,14 @@ class Grid:
       raise UserError('The evaluation failed; what it printed is above. The same command goes on from here.')
     if probes is not None and local.call('probe', [*models, *plans.as_flags(probes)]):
       raise UserError('A probe failed; what it printed is above. The same command goes on from here.')
-    reporting.report(found, self.sweep_dir)
+    answered = [path for path in found if kept.newest(path) is not None]
+    if not answered:
+      print('There is nothing to report: no objective of these has a scorer.', flush=True)
+      return lost
+    unscored = [
+      f'{os.path.basename(path)} (not judged: its objective has no scorer)' for path in found if path not in answered
+    ]
+    reporting.report(answered, self.sweep_dir, unscored)
     return lost
 
   def complain(self, failed: Sequence[Plan]) -> int:

@@ -41,7 +41,7 @@ def test_kills(zygote, tmp_path):
     run.signal(signal.SIGKILL)
     assert run.wait() == -signal.SIGKILL
     before, kept = kept, runs.steps(model_dir)
-    assert set(before[-1:]) <= set(kept)  # what was whole and newest is there
+    assert kept[-1:] >= before[-1:]  # what was whole and newest is there, or newer ones are that took its place
     caught += bool(half_written())
     # Training goes on while a checkpoint is written: one that was begun may be lost too, as it is here on purpose.
     lost.append(step() - max(half_written() + kept, default=0))

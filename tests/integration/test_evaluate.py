@@ -3,11 +3,14 @@
 import json
 import pathlib
 import shutil
+import types
+from typing import Any
 
 import numpy as np
 import pytest
 from test_gin_files import HOME, SHRINK
 from unmask.launch import cli
+from unmask.launch.sweeping import grid
 
 FEW = {
   'LeftToRight.gaps': 16,
@@ -221,3 +224,23 @@ def test_a_model_without_a_scorer_is_asked_nothing_else(trained, capsys):
   assert _evaluate(trained['electra']) == 0
   assert 'is asked nothing: Electra has no scorer' in capsys.readouterr().err
   assert not (trained['electra'] / 'evaluation').exists()
+
+
+def test_a_sweep_is_reported_without_those_that_have_no_scorer(trained, tmp_path, capfd):
+  """They are named; where no cell has one, there is no report and nothing has failed."""
+  models = [shutil.copytree(trained[name], tmp_path / f'{name}-seed0') for name in ('electra', 'mlm')]
+  lines = [f'{name} = {value}' for name, value in FEW.items()]
+
+  def judged(*cells: pathlib.Path) -> str:
+    plans = [
+      types.SimpleNamespace(cell=types.SimpleNamespace(trained=True, step=lambda: 4, model_dir=str(m))) for m in cells
+    ]
+    swept: Any = types.SimpleNamespace(plans=plans, search_paths=['.'], sweep_dir=str(tmp_path))
+    assert grid.Grid.judge(swept, lines, None) == []
+    return capfd.readouterr().out
+
+  assert 'There is nothing to report: no objective of these has a scorer.' in judged(models[0])
+  assert not (tmp_path / 'report.md').exists()
+  said = judged(*models)
+  assert 'note: 1 cell is not in this report: electra-seed0 (not judged: its objective has no scorer).' in said
+  assert '| mlm' in (tmp_path / 'report.md').read_text()
