@@ -155,9 +155,8 @@ def _newest_judged(folder: epath.Path, model_dir: str) -> int:
   except Exception as error:
     raise UserError(f'{folder / "evaluation"} cannot be read: {files.reason(error)}.') from error
   if step is None:
-    raise UserError(
-      f'{model_dir!r} has no evaluation/STEP.json; run unmask evaluate on it first, or unmask probe if it has no scorer.'
-    )
+    judges = 'run unmask evaluate on it first, or unmask probe if it has no scorer'
+    raise UserError(f'{model_dir!r} has no evaluation/STEP.json; {judges}.')
   return step
 
 
