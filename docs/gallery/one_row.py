@@ -25,6 +25,7 @@ FAMILY = {
   'salient_text_to_text': unmask.objectives.SalientTextToText(spans_per_row=4),
   'prefix_lm': unmask.objectives.PrefixLM(),
   'span_corruption': unmask.objectives.SpanCorruption(),
+  'budgeted_spans': unmask.objectives.BudgetedSpans(),
   'fill_in_the_middle': unmask.objectives.FillInTheMiddle(rate=1.0),
   'bottleneck': unmask.objectives.Bottleneck(rate=1.0),
   'forgetful_causal': unmask.objectives.ForgetfulCausal(),

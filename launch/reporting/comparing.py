@@ -154,9 +154,7 @@ def flags(sweep: Sweep) -> list[str]:
       said.append(f'{run.model_dir} was judged at update {run.checkpoint:,} and trained to {last:,}.')
     if run.broken:
       said.append(f'{run.model_dir} gave no number in {", ".join(run.broken)}, where it is left out: it has diverged.')
-  for name, test in sweep.tests.items():
-    if without := [cell.name for cell in sweep.cells if not cell.asked(name)]:
-      said.append(f'{test.title} was not asked of {", ".join(without)}.')
+  said += _not_asked(sweep)
   if shares := _overlaps(sweep):
     each = '; '.join(f'{title} {share:.1%}' for title, share in shares.items())
     said.append(f'Some questions share long n-grams with the training text ({each}).')
@@ -164,6 +162,18 @@ def flags(sweep: Sweep) -> list[str]:
     many = len(sweep.missing)
     said.append(f'{many} {"cell is" if many == 1 else "cells are"} not in this report: {"; ".join(sweep.missing)}.')
   return said
+
+
+def _not_asked(sweep: Sweep) -> list[str]:
+  """A sentence for each set of cells that were not asked some tests, however many those are."""
+  titles: dict[tuple[str, ...], list[str]] = collections.defaultdict(list)
+  for name, test in sweep.tests.items():
+    titles[tuple(cell.name for cell in sweep.cells if not cell.asked(name))].append(test.title)
+  return [
+    f'{"; ".join(tests)} {"was" if len(tests) == 1 else "were"} not asked of {", ".join(cells)}.'
+    for cells, tests in titles.items()
+    if cells
+  ]
 
 
 def _overlaps(sweep: Sweep) -> dict[str, float]:

@@ -223,6 +223,18 @@ def test_a_sweep_directory_is_reported_as_far_as_it_is(tmp_path, capsys):
   assert runs == {'mlm2', *(f'{cell}{seed}' for cell in ('meap', 'causal_masked') for seed in range(3))}
 
 
+def test_what_a_cell_was_not_asked_is_one_sentence(tmp_path):
+  dirs = report_cells.write(tmp_path / 'cells', {'meap': {}}, seeds=1, asked=(*FEW, 'entity_tracking'))
+  dirs += report_cells.write(tmp_path / 'cells', {'mlm': {}}, seeds=1, asked=FEW)
+  dirs += report_cells.write(tmp_path / 'cells', {'electra': {}}, seeds=1, asked=('entity_tracking',))
+  reporting.report(dirs, str(tmp_path))
+  said = [line for line in (tmp_path / 'report.md').read_text().splitlines() if 'not asked of' in line]
+  assert [line.lstrip('- ') for line in said] == [
+    'Left to right; Key-value retrieval were not asked of electra.',
+    'Entity tracking was not asked of mlm.',
+  ]
+
+
 def test_what_differs_is_flagged(tmp_path):
   other = {
     'model.json': {'num_layers': 3, 'corpus': 'other_text', 'vocabulary': 'xyz', 'text_length': 64, 'batch_size': 4},
