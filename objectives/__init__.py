@@ -1,8 +1,8 @@
 """Pretraining objectives: what is corrupted, what may be seen, what is scored.
 
-One objective is one file. `base` holds the contract, `attention`, `loss` and `scoring` its parts that need no
-TensorFlow; `features`, `random` and `units` the graph functions that objectives share. Nothing here knows of models,
-tasks, launch or gin.
+One objective is one file. `base` holds the contract; `special_tokens`, `attention`, `loss` and `scoring` its parts that
+need no TensorFlow; `checks` the refusals of settings; `features`, `random` and `units` the graph functions that
+objectives share. Nothing here knows of models, tasks, launch or gin.
 
 The names below are for other people's code; each is loaded when it is first asked for.
 """
