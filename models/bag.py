@@ -87,7 +87,7 @@ def _largest(logits_BxLxC: jax.Array, segments_BxL: jax.Array, targets_BxL: jax.
 
 
 def _forward(logits: jax.Array, segments: jax.Array, targets: jax.Array) -> tuple:
-  so_far, ends, rows = _so_far(logits, segments), _ends(segments), jnp.arange(segments.shape[0])[:, None]
+  so_far, ends, rows = _so_far(logits, segments), _ends(segments), _rows(segments)
   partition = jnp.take_along_axis(jax.nn.logsumexp(so_far, axis=-1), ends, axis=1)
   return (partition, so_far[rows, ends, targets]), (logits, so_far, segments, targets, partition)
 
@@ -95,12 +95,13 @@ def _forward(logits: jax.Array, segments: jax.Array, targets: jax.Array) -> tupl
 def _backward(kept: tuple, gradients: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None, None]:
   logits, so_far, segments, targets, partition = kept
   of_partition, of_hit = gradients
-  largest = _at_ends(so_far, segments)
+  ends = _ends(segments)
+  at_ends = lambda values: jnp.take_along_axis(values, ends[..., None], axis=1)
+  largest = at_ends(so_far)
   same = segments[:, :, None] == segments[:, None, :]
   whole = jnp.einsum('blm,bm->bl', same.astype(jnp.float32), of_partition)  # a segment's positions share its largest
-  rows = jnp.arange(segments.shape[0])[:, None]
-  at_targets = jnp.zeros_like(logits).at[rows, _ends(segments), targets].add(of_hit)
-  gradient = whole[..., None] * jnp.exp(largest - partition[..., None]) + _at_ends(at_targets, segments)
+  at_targets = jnp.zeros_like(logits).at[_rows(segments), ends, targets].add(of_hit)
+  gradient = whole[..., None] * jnp.exp(largest - partition[..., None]) + at_ends(at_targets)
   reached = jnp.pad(so_far[:, :-1], ((0, 0), (1, 0), (0, 0))) == largest  # by a position before
   first = (logits == largest) & ~(reached & _same_as(segments, 1)[..., None])
   return jnp.where(first, gradient, 0.0), None, None
@@ -135,6 +136,6 @@ def _ends(segments_BxL: jax.Array) -> jax.Array:
   return jax.lax.cummin(jnp.where(last, jnp.arange(length, dtype=jnp.int32)[None], length), axis=1, reverse=True)
 
 
-def _at_ends(values_BxLxC: jax.Array, segments_BxL: jax.Array) -> jax.Array:
-  """At each position the values of its segment's end."""
-  return jnp.take_along_axis(values_BxLxC, _ends(segments_BxL)[..., None], axis=1)
+def _rows(segments_BxL: jax.Array) -> jax.Array:
+  """Each row's number; int32 [B, 1]."""
+  return jnp.arange(segments_BxL.shape[0])[:, None]

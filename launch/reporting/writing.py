@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from ... import UserError
 from .. import files
+from ..judging import kept
 from . import comparing, detail_plots, inference, long_form, page, plots, reading, tables, words
 from .comparing import Sweep
 
@@ -58,7 +59,7 @@ def sweep_cells(sweep_dir: str) -> tuple[list[str], list[str]]:
   for name in names:
     if not (folder / name / 'done.json').exists():
       missing.append(f'{name} (not trained)')
-    elif not list((folder / name).glob('evaluation/*.json')):
+    elif kept.newest(str(folder / name)) is None:
       missing.append(f'{name} (not judged)')
     else:
       ready.append(os.path.join(sweep_dir, name))
